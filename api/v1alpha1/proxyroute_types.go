@@ -1,0 +1,314 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// ProxyRoute says which requests go to which Services.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=pr,categories=ferrum
+// +kubebuilder:printcolumn:name="Hostnames",type=string,JSONPath=`.spec.hostnames`
+// +kubebuilder:printcolumn:name="Class",type=string,JSONPath=`.spec.className`,priority=1
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Resolved",type=string,JSONPath=`.status.conditions[?(@.type=="ResolvedRefs")].status`
+// +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name="Conflicted",type=string,JSONPath=`.status.conditions[?(@.type=="Conflicted")].status`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type ProxyRoute struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +required
+	Spec ProxyRouteSpec `json:"spec"`
+	// +optional
+	Status ProxyRouteStatus `json:"status,omitempty"`
+}
+
+// ProxyRouteList is a list of ProxyRoutes.
+//
+// +kubebuilder:object:root=true
+type ProxyRouteList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []ProxyRoute `json:"items"`
+}
+
+// ProxyRouteSpec is what the user asks for.
+//
+// +kubebuilder:validation:XValidation:rule="self.rules.all(r, !has(r.name) || self.rules.exists_one(o, has(o.name) && o.name == r.name))",message="rule names must be unique"
+type ProxyRouteSpec struct {
+	// ClassName is the ProxyClass of the route. Absent: the class annotated
+	// ferrum.dev/is-default-class, or the only one there is.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:MinLength=1
+	// +optional
+	ClassName *string `json:"className,omitempty"`
+
+	// Hostnames that the route serves, compared with the host of the request
+	// without regard to case, port or a trailing dot. Empty: every host, which
+	// the class must grant with "*".
+	//
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=16
+	// +optional
+	Hostnames []Hostname `json:"hostnames,omitempty"`
+
+	// Rules, of which the best match takes the request. Precedence over all
+	// rules of all routes: exact host, longest wildcard host, no host; then
+	// Exact path, longest PathPrefix, RegularExpression; then a method; then
+	// the number of headers; then the number of query parameters; then the
+	// oldest route; then namespace/name; then the order of the rules.
+	//
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +required
+	Rules []RouteRule `json:"rules"`
+}
+
+// RouteRule sends the requests that one of its matches takes to its backends.
+//
+// +kubebuilder:validation:XValidation:rule="self.backendRefs.exists(b, !has(b.weight) || b.weight > 0)",message="at least one backendRef must have a weight above 0"
+// +kubebuilder:validation:XValidation:rule="!has(self.name) || !self.name.matches('^rule-[0-9]+$')",message="names of the form rule-<number> are given to rules without a name"
+type RouteRule struct {
+	// Name of the rule, a DNS label: it names the rule in conditions, logs and
+	// metrics. Default rule-<index>.
+	//
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +optional
+	Name string `json:"name,omitempty"`
+
+	// Matches of which one suffices. Absent: every path.
+	//
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	// +optional
+	Matches []RouteMatch `json:"matches,omitempty"`
+
+	// BackendRefs are the Services that share the requests by weight.
+	//
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +required
+	BackendRefs []BackendRef `json:"backendRefs"`
+
+	// Timeouts of the rule; taken whole from the class when absent.
+	//
+	// +optional
+	Timeouts *Timeouts `json:"timeouts,omitempty"`
+
+	// Limits of the rule; taken whole from the class when absent.
+	//
+	// +optional
+	Limits *Limits `json:"limits,omitempty"`
+
+	// BackendPolicy holds stanzas of a BackendPolicy for this rule alone.
+	//
+	// +optional
+	BackendPolicy *BackendSettings `json:"backendPolicy,omitempty"`
+}
+
+// RouteMatch is met when all of its conditions are.
+type RouteMatch struct {
+	// Path condition. Absent: PathPrefix "/".
+	//
+	// +optional
+	Path *PathMatch `json:"path,omitempty"`
+
+	// Method of the request, compared exactly. Absent: every method.
+	//
+	// +kubebuilder:validation:Enum=GET;HEAD;POST;PUT;PATCH;DELETE;OPTIONS;TRACE
+	// +optional
+	Method *string `json:"method,omitempty"`
+
+	// Headers that all have to match. A repeated header is compared as its
+	// values joined by ", " (RFC 9110, 5.3).
+	//
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	// +optional
+	Headers []HeaderMatch `json:"headers,omitempty"`
+
+	// QueryParams that all have to match. Of a repeated parameter the first
+	// counts.
+	//
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	// +optional
+	QueryParams []QueryParamMatch `json:"queryParams,omitempty"`
+}
+
+// PathMatchType says how a path is compared.
+//
+// +kubebuilder:validation:Enum=Exact;PathPrefix;RegularExpression
+type PathMatchType string
+
+const (
+	// PathMatchExact compares the whole path.
+	PathMatchExact PathMatchType = "Exact"
+	// PathMatchPathPrefix compares by segment: "/a" matches "/a" and "/a/b",
+	// not "/ab".
+	PathMatchPathPrefix PathMatchType = "PathPrefix"
+	// PathMatchRegularExpression matches an RE2 expression against the whole
+	// path.
+	PathMatchRegularExpression PathMatchType = "RegularExpression"
+)
+
+// PathMatch is a condition on the path of the request in its canonical form:
+// percent-encoded unreserved characters decoded, dot segments removed, repeated
+// slashes merged. The same bytes are forwarded.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.type) && self.type == 'RegularExpression') || self.value.startsWith('/')",message="path must start with '/'"
+// +kubebuilder:validation:XValidation:rule="(has(self.type) && self.type == 'RegularExpression') || !self.value.contains('//')",message="path must not contain '//'"
+// +kubebuilder:validation:XValidation:rule="(has(self.type) && self.type == 'RegularExpression') || !(self.value + '/').contains('/./')",message="path must not contain a '.' segment"
+// +kubebuilder:validation:XValidation:rule="(has(self.type) && self.type == 'RegularExpression') || !(self.value + '/').contains('/../')",message="path must not contain a '..' segment"
+// +kubebuilder:validation:XValidation:rule="(has(self.type) && self.type == 'RegularExpression') || !self.value.lowerAscii().contains('%2f')",message="path must not contain '%2f'"
+// +kubebuilder:validation:XValidation:rule="(has(self.type) && self.type == 'RegularExpression') || !self.value.contains('#')",message="path must not contain '#'"
+// +kubebuilder:validation:XValidation:rule="(has(self.type) && self.type == 'RegularExpression') || !self.value.contains('?')",message="path must not contain '?'; use queryParams"
+// +kubebuilder:validation:XValidation:rule="(has(self.type) && self.type == 'RegularExpression') || self.value.matches('^(?:[-A-Za-z0-9/._~!$&\\'()*+,;=:@?#]|%[0-9a-fA-F]{2})*$')",message="path must hold only characters allowed in a URL path (RFC 3986, 3.3); percent-encode the others"
+type PathMatch struct {
+	// Type says how the value is compared.
+	//
+	// +kubebuilder:default=PathPrefix
+	// +optional
+	Type PathMatchType `json:"type,omitempty"`
+
+	// Value to compare with.
+	//
+	// +kubebuilder:default="/"
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	Value string `json:"value,omitempty"`
+}
+
+// ValueMatchType says how a header or query value is compared.
+//
+// +kubebuilder:validation:Enum=Exact;RegularExpression
+type ValueMatchType string
+
+const (
+	// ValueMatchExact compares the whole value.
+	ValueMatchExact ValueMatchType = "Exact"
+	// ValueMatchRegularExpression matches an RE2 expression against the whole
+	// value.
+	ValueMatchRegularExpression ValueMatchType = "RegularExpression"
+)
+
+// HeaderMatch is a condition on a header of the request.
+type HeaderMatch struct {
+	// Type says how the value is compared.
+	//
+	// +kubebuilder:default=Exact
+	// +optional
+	Type ValueMatchType `json:"type,omitempty"`
+
+	// Name of the header, compared without regard to case.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern="^[A-Za-z0-9!#$%&'*+\\-.^`|~]+$"
+	// +required
+	Name string `json:"name"`
+
+	// Value to compare with.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	// +required
+	Value string `json:"value"`
+}
+
+// QueryParamMatch is a condition on a query parameter of the request, after
+// percent-decoding.
+type QueryParamMatch struct {
+	// Type says how the value is compared.
+	//
+	// +kubebuilder:default=Exact
+	// +optional
+	Type ValueMatchType `json:"type,omitempty"`
+
+	// Name of the parameter, compared exactly.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +required
+	Name string `json:"name"`
+
+	// Value to compare with.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	// +required
+	Value string `json:"value"`
+}
+
+// BackendRef names a port of a Service.
+type BackendRef struct {
+	// Name of the Service.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name"`
+
+	// Namespace of the Service. Another one than the route's needs a
+	// ReferenceGrant there. Default: the route's.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	Namespace *string `json:"namespace,omitempty"`
+
+	// Port of the Service, by number or name.
+	//
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="type(self) != int || (int(self) >= 1 && int(self) <= 65535)",message="port must be 1 to 65535 or a port name"
+	// +required
+	Port intstr.IntOrString `json:"port"`
+
+	// Weight is this backend's share of the requests, in proportion to the sum
+	// of all weights. 0: none. Default 1.
+	//
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	Weight *int32 `json:"weight,omitempty"`
+}
+
+// ProxyRouteStatus is what the controller found.
+type ProxyRouteStatus struct {
+	// ObservedGeneration is the generation of the spec that this status speaks
+	// of.
+	//
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// Conditions: Accepted, ResolvedRefs, Programmed, Conflicted.
+	//
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=8
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// Hostnames that are really served after grants and conflicts; "*" stands
+	// for every host.
+	//
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=253
+	// +optional
+	Hostnames []string `json:"hostnames,omitempty"`
+}
