@@ -1,0 +1,218 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/admin"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/server"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/telemetry"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
+)
+
+// Config is every setting of the data plane. Its zero value listens nowhere and
+// logs nothing.
+type Config struct {
+	// HTTP and Admin are the addresses to listen on (":8080"); "" is off.
+	HTTP, Admin string
+	// AdminToken is the bearer token for everything on the admin port but the
+	// probes; "" is none.
+	AdminToken string
+	// Pprof serves /debug/pprof on the admin port.
+	Pprof bool
+	// DrainDelay is how long new connections are still accepted when Run's
+	// context has ended; DrainTimeout is how long requests may go on after it.
+	DrainDelay, DrainTimeout time.Duration
+	// Version of the program, for the metric ferrum_build_info.
+	Version string
+	// AccessLog says what is written of requests, and where.
+	AccessLog telemetry.AccessLogConfig
+	// Gatherers give metrics to serve together with the data plane's.
+	Gatherers []telemetry.Gatherer
+	// Log receives what happens outside of requests.
+	Log logr.Logger
+	// Dial connects to endpoints; nil is TCP.
+	Dial proxy.Dial
+}
+
+// Engine is the data plane. Make one with New.
+type Engine struct {
+	config    Config
+	telemetry *telemetry.Telemetry
+	registry  *upstream.Registry
+	proxy     *proxy.Proxy
+	server    *server.Server
+
+	applying   sync.Mutex
+	generation uint64
+
+	listening atomic.Bool
+	addrMu    sync.Mutex
+	addrs     map[string]net.Addr
+}
+
+// New returns an Engine that listens nowhere yet. It has no table, so it would
+// answer every request with 503. It panics on an AccessLog that its Validate
+// refuses.
+func New(c Config) *Engine {
+	e := &Engine{
+		config: c,
+		telemetry: telemetry.New(telemetry.Config{
+			AccessLog: c.AccessLog, Version: c.Version, Gatherers: c.Gatherers, Log: c.Log,
+		}),
+		registry: upstream.NewRegistry(),
+		addrs:    make(map[string]net.Addr),
+	}
+	e.proxy = proxy.New(e.telemetry, c.Dial, c.Log)
+	e.server = server.New(e.proxy, c.Log)
+	e.registerMetrics()
+	return e
+}
+
+// Apply makes p the plan that is served: all requests that begin after it has
+// returned see it, none sees a part of it. A plan that cannot be compiled is
+// refused with an error and changes nothing. Applying is serialized.
+func (e *Engine) Apply(p plan.Plan) error {
+	e.applying.Lock()
+	defer e.applying.Unlock()
+	began := time.Now()
+	before := e.proxy.Table()
+	e.registry.Prepare(p.Pools)
+	t, err := proxy.Compile(p, e.registry, e.telemetry, before)
+	if err == nil {
+		e.proxy.Publish(t)
+		e.generation++
+	} else if t = before; t == nil {
+		t = &proxy.Table{}
+	}
+	// After a refusal this takes back what was prepared for it.
+	e.registry.Prepare(t.Plan().Pools)
+	e.registry.Retire(t.Plan().Pools)
+	e.telemetry.Retain(t.RuleIDs())
+	e.telemetry.Applied(telemetry.Apply{Plan: p, Generation: e.generation, Took: time.Since(began), Err: err})
+	return err
+}
+
+// Ready returns nil when requests are served as planned: there is a table, the
+// listeners are open, and the process is not about to go.
+func (e *Engine) Ready() error {
+	switch {
+	case e.proxy.Table() == nil:
+		return errors.New("no routes have been loaded yet")
+	case !e.listening.Load():
+		return errors.New("not listening yet")
+	case e.server.Draining():
+		return errors.New("shutting down")
+	}
+	return nil
+}
+
+// Run listens and serves until ctx ends, and drains then: see
+// server.Server.Drain. It returns an error when it cannot listen, or when
+// requests were cut because the drain took too long.
+func (e *Engine) Run(ctx context.Context) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	if err := e.serveAdmin(background); err != nil {
+		return err
+	}
+	if err := e.serveHTTP(); err != nil {
+		return err
+	}
+	swept := make(chan struct{})
+	go func() {
+		defer close(swept)
+		e.registry.Run(background)
+	}()
+	e.listening.Store(true)
+
+	<-ctx.Done()
+	e.config.Log.Info("draining", "delay", e.config.DrainDelay.String(), "timeout", e.config.DrainTimeout.String())
+	cut := e.server.Drain(background, e.config.DrainDelay, e.config.DrainTimeout)
+	stop()
+	<-swept
+	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), logFlushTimeout)
+	defer cancel()
+	err := e.telemetry.Close(flush)
+	if cut > 0 {
+		err = errors.Join(err, fmt.Errorf("the drain timeout of %s cut %d requests", e.config.DrainTimeout, cut))
+	}
+	return err
+}
+
+// logFlushTimeout bounds the wait for the reader of the access log at the end.
+const logFlushTimeout = 2 * time.Second
+
+// Addr returns the address that the listener named "http" or "admin" is bound
+// to, or nil when it is not listening.
+func (e *Engine) Addr(name string) net.Addr {
+	e.addrMu.Lock()
+	defer e.addrMu.Unlock()
+	return e.addrs[name]
+}
+
+// Serve accepts connections from a listener of the caller's, until Run drains.
+func (e *Engine) Serve(l net.Listener) { e.server.Serve(l) }
+
+func (e *Engine) listen(name, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen for %s: %w", name, err)
+	}
+	e.addrMu.Lock()
+	defer e.addrMu.Unlock()
+	e.addrs[name] = l.Addr()
+	e.config.Log.Info("listening", "for", name, "address", l.Addr().String())
+	return l, nil
+}
+
+func (e *Engine) serveHTTP() error {
+	if e.config.HTTP == "" {
+		return nil
+	}
+	l, err := e.listen("http", e.config.HTTP)
+	if err != nil {
+		return err
+	}
+	go e.server.Serve(l)
+	return nil
+}
+
+func (e *Engine) serveAdmin(ctx context.Context) error {
+	if e.config.Admin == "" {
+		return nil
+	}
+	l, err := e.listen("admin", e.config.Admin)
+	if err != nil {
+		return err
+	}
+	s := admin.New(admin.Config{
+		Token: e.config.AdminToken, Pprof: e.config.Pprof, Ready: e.Ready, Metrics: e.telemetry.Handler(),
+		Explain: e.Explain, Routes: e.Routes, Endpoints: e.Endpoints, Log: e.config.Log,
+	})
+	go func() {
+		if err := s.Serve(ctx, l); err != nil {
+			e.config.Log.Error(err, "the admin port is gone", "address", l.Addr().String())
+		}
+	}()
+	return nil
+}
+
+func (e *Engine) registerMetrics() {
+	s := &e.server.Stats
+	e.telemetry.RegisterCounter("ferrum_connections_accepted_total", "Client connections accepted.",
+		func() float64 { return float64(s.Accepted.Load()) })
+	e.telemetry.RegisterCounter("ferrum_accept_errors_total", "Failures to accept a client connection.",
+		func() float64 { return float64(s.AcceptErrors.Load()) })
+	e.telemetry.RegisterGauge("ferrum_connections_open", "Client connections that are open.",
+		func() float64 { return float64(s.Open.Load()) })
+}

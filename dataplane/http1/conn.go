@@ -1,0 +1,314 @@
+package http1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Errors of a Conn, beside io.EOF, *Error and those of the net.Conn below.
+var (
+	// ErrTimeout: the deadline of a call passed.
+	ErrTimeout = errors.New("http1: deadline passed")
+	// ErrInterrupted: Interrupt was called.
+	ErrInterrupted = errors.New("http1: interrupted")
+	// ErrStale: a connection that was kept for reuse had been closed, or sent
+	// something unasked, before anything of the new request was written to it.
+	ErrStale = errors.New("http1: connection closed while idle")
+)
+
+// Conn is one HTTP/1 connection, of a client or to an endpoint, with the bytes
+// read from it and not consumed yet. It belongs to one goroutine at a time; only
+// Interrupt, Close and Alive may be called from others.
+//
+// Deadlines are armed lazily: a deadline that is already armed and earlier than
+// the one wanted stays, and when it fires too soon it is armed anew. So a busy
+// connection touches the runtime's timers once per timeout, not per request.
+type Conn struct {
+	nc  net.Conn
+	tcp *net.TCPConn    // non-nil for plain TCP
+	raw syscall.RawConn // likewise
+
+	buf  *buffer // nil: nothing is unread and nothing is pinned
+	r, w int     // buf.b[r:w] is unread
+	pin  int     // buf.b[:pin] is pinned
+	old  *buffer // a pinned buffer that buf has outgrown
+	full bool    // the last read filled all the room there was
+
+	writeStall  time.Duration
+	readArmed   time.Time
+	writeArmed  time.Time
+	limited     io.LimitedReader // for splicing into this connection, here to be reused
+	interrupted atomic.Bool
+
+	// The state of one raw read, here so that the callback is bound once.
+	rawRead func(fd uintptr) bool
+	rawOut  []byte // what to write before waiting
+	inline  func() (until time.Time, again bool)
+	until   time.Time // the deadline of AwaitData
+	rawNow  time.Time
+	phase   rawPhase
+	rawErr  error
+}
+
+// NewConn wraps a connection. A write fails when the peer takes nothing for
+// writeStall, or for as little as half of it; 0 is no bound.
+func NewConn(nc net.Conn, writeStall time.Duration) *Conn {
+	c := &Conn{nc: nc, writeStall: writeStall}
+	c.bindRaw()
+	return c
+}
+
+// NetConn returns the connection below.
+func (c *Conn) NetConn() net.Conn { return c.nc }
+
+// Buffered returns the bytes that were read and not consumed. The slice is
+// valid until the next call that reads.
+func (c *Conn) Buffered() []byte {
+	if c.buf == nil {
+		return nil
+	}
+	return c.buf.b[c.r:c.w]
+}
+
+// consume marks n unread bytes as read.
+func (c *Conn) consume(n int) { c.r += n }
+
+// pinHead keeps everything consumed so far in place until Release, so that
+// views into it stay valid while a body is read.
+func (c *Conn) pinHead() { c.pin = c.r }
+
+// Release ends the life of all views into the connection's buffers. Bytes of a
+// next message stay; with none, the connection holds no buffer.
+func (c *Conn) Release() {
+	if c.old != nil {
+		c.old.free()
+		c.old = nil
+	}
+	c.pin = 0
+	if c.buf == nil {
+		return
+	}
+	c.full = false
+	if c.r == c.w {
+		c.buf.free()
+		c.buf, c.r, c.w = nil, 0, 0
+		return
+	}
+	if c.r > 0 {
+		c.w = copy(c.buf.b, c.buf.b[c.r:c.w])
+		c.r = 0
+	}
+}
+
+// room makes sure that there is space to read into: at least an eighth of the
+// buffer, and a larger one when the last read filled what there was. Pinned
+// bytes stay where they are.
+func (c *Conn) room() {
+	if c.buf == nil {
+		c.buf = getBuffer(smallBuffer)
+		return
+	}
+	if c.r == c.w {
+		c.r, c.w = c.pin, c.pin
+	}
+	size := len(c.buf.b)
+	grow := c.full && size < largeBuffer
+	if size-c.w >= size/8 && !grow {
+		return
+	}
+	if c.pin == 0 && c.r >= size/2 && !grow {
+		c.w = copy(c.buf.b, c.buf.b[c.r:c.w])
+		c.r = 0
+		return
+	}
+	next := getBuffer(max(4*size, c.w-c.r+smallBuffer))
+	n := copy(next.b, c.buf.b[c.r:c.w])
+	switch {
+	case c.pin == 0:
+		c.buf.free()
+	case c.old == nil:
+		c.old = c.buf
+	default:
+		// The head is pinned in old already; this one held body bytes only.
+		c.buf.free()
+	}
+	c.buf, c.r, c.w, c.pin, c.full = next, 0, n, 0, false
+}
+
+// Fill reads more bytes behind those that are buffered. It blocks until there
+// are some, the deadline passes (ErrTimeout), the peer has closed (io.EOF) or
+// the connection is interrupted (ErrInterrupted). A zero deadline is none.
+func (c *Conn) Fill(deadline time.Time) error {
+	c.room()
+	for {
+		if err := c.armRead(deadline); err != nil {
+			return err
+		}
+		n, err := c.nc.Read(c.buf.b[c.w:])
+		if n > 0 {
+			c.got(n)
+			return nil
+		}
+		if err == nil {
+			continue
+		}
+		if err = c.readFailed(err, deadline); err != nil {
+			return err
+		}
+	}
+}
+
+// got accounts for n bytes read behind the buffered ones.
+func (c *Conn) got(n int) {
+	c.w += n
+	c.full = c.w == len(c.buf.b)
+}
+
+// AwaitData blocks until at least one byte is buffered. On plain TCP it holds
+// no buffer while it waits, and calls inline, unless that is nil, as soon as
+// there are bytes: inline may do with them what needs no reading from this
+// connection. When it returns again, AwaitData goes on to wait until the new
+// deadline, which saves the system call that would find nothing to read; else
+// AwaitData returns. Close waits for inline to return.
+func (c *Conn) AwaitData(deadline time.Time, inline func() (until time.Time, again bool)) error {
+	if c.w > c.r {
+		return nil
+	}
+	if c.raw == nil || c.buf != nil {
+		return c.Fill(deadline)
+	}
+	return c.rawAwait(deadline, inline)
+}
+
+// RoundTrip writes out and waits for the first bytes of the answer. On a
+// connection that is reused it first makes sure that the peer has neither
+// closed it nor sent anything unasked: ErrStale says that nothing was written.
+// sent is the number of bytes of out that were written. now saves a look at the
+// clock.
+func (c *Conn) RoundTrip(out []byte, reused bool, now, deadline time.Time) (sent int, err error) {
+	if c.raw != nil {
+		return c.rawRoundTrip(out, reused, now, deadline)
+	}
+	if reused && !c.Alive() {
+		return 0, ErrStale
+	}
+	if sent, err = c.Write(out, now); err != nil {
+		return sent, err
+	}
+	return sent, c.Fill(deadline)
+}
+
+// Send is RoundTrip without the waiting.
+func (c *Conn) Send(out []byte, reused bool, now time.Time) (sent int, err error) {
+	if c.raw != nil && reused {
+		return c.rawSendOnly(out, now)
+	}
+	if reused && !c.Alive() {
+		return 0, ErrStale
+	}
+	return c.Write(out, now)
+}
+
+// armRead makes sure that a read ends at the deadline at the latest.
+func (c *Conn) armRead(deadline time.Time) error {
+	if !deadline.IsZero() && (c.readArmed.IsZero() || c.readArmed.After(deadline)) {
+		if err := c.nc.SetReadDeadline(deadline); err != nil {
+			return err
+		}
+		c.readArmed = deadline
+	}
+	// After arming, so that an Interrupt in between is seen here or wakes the
+	// read.
+	if c.interrupted.Load() {
+		return ErrInterrupted
+	}
+	return nil
+}
+
+// readFailed judges the error of a read: nil means that an armed deadline fired
+// too soon and the read is to be tried again.
+func (c *Conn) readFailed(err error, deadline time.Time) error {
+	if c.interrupted.Load() {
+		return ErrInterrupted
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	c.readArmed = time.Time{} // it has fired: the next read arms anew
+	if !deadline.IsZero() && !time.Now().Before(deadline) {
+		return ErrTimeout
+	}
+	if deadline.IsZero() {
+		return c.nc.SetReadDeadline(time.Time{})
+	}
+	return nil
+}
+
+// Write writes p whole, or fails with ErrTimeout when the peer takes nothing for
+// too long. now saves a look at the clock.
+func (c *Conn) Write(p []byte, now time.Time) (int, error) {
+	done := 0
+	for {
+		if err := c.armWrite(now); err != nil {
+			return done, err
+		}
+		n, err := c.nc.Write(p[done:])
+		done += n
+		if err == nil {
+			return done, nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return done, err
+		}
+		if n == 0 {
+			return done, ErrTimeout
+		}
+		now = time.Now()
+	}
+}
+
+// armWrite makes sure that a write fails when it makes no progress for too long.
+func (c *Conn) armWrite(now time.Time) error {
+	if c.writeStall <= 0 || c.writeArmed.Sub(now) >= c.writeStall/2 {
+		return nil
+	}
+	c.writeArmed = now.Add(c.writeStall)
+	return c.nc.SetWriteDeadline(c.writeArmed)
+}
+
+// Interrupt makes the current and every later read fail with ErrInterrupted.
+// It may be called from any goroutine.
+func (c *Conn) Interrupt() {
+	c.interrupted.Store(true)
+	_ = c.nc.SetReadDeadline(time.Unix(1, 0)) // a closed connection needs no interrupting
+}
+
+// Resume undoes Interrupt. The goroutine that owns the connection calls it.
+func (c *Conn) Resume() {
+	if c.interrupted.Swap(false) {
+		c.readArmed = time.Time{} // the deadline in the past is replaced or lifted by the next read
+	}
+}
+
+// Close closes the connection below. The buffers stay with their owner, who
+// gives them back with Free.
+func (c *Conn) Close() error { return c.nc.Close() }
+
+// Free gives all buffers back, read or not. Views into them end here.
+func (c *Conn) Free() {
+	c.r = c.w
+	c.Release()
+}
+
+// CloseWrite tells the peer that nothing more will be written.
+func (c *Conn) CloseWrite() error {
+	if hc, ok := c.nc.(interface{ CloseWrite() error }); ok {
+		return hc.CloseWrite()
+	}
+	return nil
+}

@@ -1,0 +1,27 @@
+//go:build !unix
+
+package http1
+
+import "time"
+
+// rawPhase has no use where there are no raw reads.
+type rawPhase uint8
+
+func (c *Conn) bindRaw() {}
+
+func (c *Conn) rawAwait(deadline time.Time, _ func() (time.Time, bool)) error {
+	return c.Fill(deadline)
+}
+
+func (c *Conn) rawRoundTrip(out []byte, _ bool, now, deadline time.Time) (int, error) {
+	n, err := c.Write(out, now)
+	if err != nil {
+		return n, err
+	}
+	return n, c.Fill(deadline)
+}
+
+func (c *Conn) rawSendOnly(out []byte, now time.Time) (int, error) { return c.Write(out, now) }
+
+// Alive cannot tell here without reading.
+func (c *Conn) Alive() bool { return true }

@@ -1,0 +1,213 @@
+//go:build unix
+
+package http1
+
+import (
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// rawPhase is where a raw read stands.
+type rawPhase uint8
+
+const (
+	rawIdle      rawPhase = iota // waiting without a buffer
+	rawCheck                     // reused: nothing may be readable before we write
+	rawCheckOnly                 // the same, without waiting for an answer
+	rawSend                      // about to write
+	rawWait                      // written: the next readable bytes are the answer
+)
+
+// bindRaw prepares reads on the file descriptor of a plain TCP connection.
+func (c *Conn) bindRaw() {
+	tcp, ok := c.nc.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return
+	}
+	c.tcp, c.raw = tcp, raw
+	c.rawRead = c.onReadable
+}
+
+// onReadable is called by RawConn.Read: first at once, then whenever the
+// descriptor may have become readable. It returns true when the read is over.
+//
+// The order matters: RawConn.Read forgets earlier readiness before its first
+// call, so the bytes we wait for must not be able to arrive before it. They
+// cannot in rawSend, because they answer what is written there; in rawIdle and
+// rawCheck the descriptor is read before waiting.
+func (c *Conn) onReadable(fd uintptr) bool {
+	switch c.phase {
+	case rawCheck, rawCheckOnly:
+		if !c.rawRecv(fd) {
+			return c.rawWrite()
+		}
+		c.rawErr = ErrStale
+		return true
+	case rawSend:
+		return c.rawWrite()
+	case rawIdle:
+		return c.rawServe(fd)
+	default:
+		return c.rawRecv(fd)
+	}
+}
+
+// rawRecv reads what is there; false: nothing is. The buffer it reads into is
+// given back when there was nothing to read.
+func (c *Conn) rawRecv(fd uintptr) bool {
+	c.room()
+	for {
+		n, err := syscall.Read(int(fd), c.buf.b[c.w:])
+		switch {
+		case n > 0:
+			c.got(n)
+			return true
+		case err == syscall.EINTR:
+			continue
+		case err == syscall.EAGAIN:
+			if c.w == c.r && c.pin == 0 {
+				c.buf.free()
+				c.buf, c.r, c.w = nil, 0, 0
+			}
+			return false
+		case err != nil:
+			c.rawErr = os.NewSyscallError("read", err)
+			return true
+		default:
+			c.rawErr = io.EOF
+			return true
+		}
+	}
+}
+
+// rawWrite writes what is to be sent and goes on to wait for the answer; true
+// means that the write failed.
+func (c *Conn) rawWrite() bool {
+	n, err := c.Write(c.rawOut, c.rawNow)
+	c.rawOut = c.rawOut[n:]
+	c.rawErr = err
+	if err != nil || c.phase == rawCheckOnly {
+		return true
+	}
+	c.phase = rawWait
+	return false
+}
+
+// rawAwait waits for bytes without holding a buffer.
+func (c *Conn) rawAwait(deadline time.Time, inline func() (time.Time, bool)) error {
+	c.phase, c.until, c.inline = rawIdle, deadline, inline
+	for {
+		if err := c.armRead(c.until); err != nil {
+			return err
+		}
+		c.rawErr = nil
+		err := c.raw.Read(c.rawRead)
+		if err == nil {
+			return c.rawErr
+		}
+		if err = c.readFailed(err, c.until); err != nil {
+			return err
+		}
+	}
+}
+
+// rawServe calls inline for what is there, time and again. It returns false, to
+// wait, only when the descriptor had nothing more to read at the last look:
+// what has come since then, or comes, wakes it.
+func (c *Conn) rawServe(fd uintptr) bool {
+	for {
+		if !c.rawRecv(fd) {
+			return false
+		}
+		more := c.full
+		for {
+			if c.rawErr != nil || c.inline == nil {
+				return true
+			}
+			until, again := c.inline()
+			if !again {
+				return true
+			}
+			c.until = until
+			if c.rawErr = c.armRead(until); c.rawErr != nil {
+				return true
+			}
+			if c.w == c.r {
+				break
+			}
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+// rawRoundTrip is RoundTrip on a plain TCP connection: three system calls where
+// a check, a write and a read that has to wait would be four.
+func (c *Conn) rawRoundTrip(out []byte, reused bool, now, deadline time.Time) (sent int, err error) {
+	c.phase, c.rawOut, c.rawNow = rawSend, out, now
+	if reused {
+		c.phase = rawCheck
+	}
+	err = c.rawLoop(deadline)
+	sent = len(out) - len(c.rawOut)
+	c.rawOut = nil
+	return sent, err
+}
+
+// rawSendOnly is Send on a plain TCP connection that is reused.
+func (c *Conn) rawSendOnly(out []byte, now time.Time) (sent int, err error) {
+	c.phase, c.rawOut, c.rawNow = rawCheckOnly, out, now
+	err = c.rawLoop(time.Time{})
+	sent = len(out) - len(c.rawOut)
+	c.rawOut = nil
+	return sent, err
+}
+
+// rawLoop runs RawConn.Read until it is over for another reason than a deadline
+// that fired too soon.
+func (c *Conn) rawLoop(deadline time.Time) error {
+	for {
+		if err := c.armRead(deadline); err != nil {
+			return err
+		}
+		c.rawErr = nil
+		err := c.raw.Read(c.rawRead)
+		if err == nil {
+			return c.rawErr
+		}
+		if err = c.readFailed(err, deadline); err != nil {
+			return err
+		}
+	}
+}
+
+// Alive reports whether the peer still holds the connection open, as far as the
+// kernel knows: false after a FIN or a reset. Bytes that wait to be read do not
+// matter. It may be called from any goroutine, also while another one reads.
+func (c *Conn) Alive() bool {
+	if c.raw == nil {
+		if p, ok := c.nc.(interface{ Alive() bool }); ok {
+			return p.Alive()
+		}
+		return true
+	}
+	alive := true
+	err := c.raw.Control(func(fd uintptr) {
+		var one [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		switch {
+		case err == syscall.EAGAIN || err == syscall.EINTR:
+		case err != nil || n == 0:
+			alive = false
+		}
+	})
+	return alive && err == nil
+}

@@ -1,0 +1,71 @@
+package http1
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+)
+
+const (
+	// spliceMin is the least number of bytes to come for which moving them
+	// inside the kernel is worth its system calls.
+	spliceMin = 32 << 10
+	// spliceStep bounds one call, so that deadlines are looked at in between.
+	spliceStep = 1 << 20
+)
+
+// CanSplice reports whether the rest of the body can go to dst without being
+// copied through user space (splice(2) on Linux): both ends are plain TCP,
+// nothing is buffered, there is no framing to look at and enough to come.
+func (b *Body) CanSplice(dst *Conn) bool {
+	return !b.done && !b.chunked && b.src.tcp != nil && dst.tcp != nil &&
+		(b.left >= spliceMin || b.left == UntilClose && b.limit == 0) && len(b.src.Buffered()) == 0
+}
+
+// Splice moves the next bytes of the body to dst, for which CanSplice must hold,
+// and returns how many. An error belongs to the side that failed; io.EOF as
+// srcErr comes with or after the last bytes. A deadline that passes while bytes
+// still arrive is no error.
+func (b *Body) Splice(dst *Conn, now, deadline time.Time) (n int64, srcErr, dstErr error) {
+	src := b.src
+	step := int64(spliceStep)
+	if b.left >= 0 {
+		step = min(step, b.left)
+	}
+	if err := src.armRead(deadline); err != nil {
+		return 0, err, nil
+	}
+	if err := dst.armWrite(now); err != nil {
+		return 0, nil, err
+	}
+	dst.limited = io.LimitedReader{R: src.tcp, N: step}
+	n, err := dst.tcp.ReadFrom(&dst.limited)
+	b.advance(n)
+	switch {
+	case err == nil && n < step:
+		return n, b.readFailed(io.EOF), nil
+	case err == nil:
+		return n, b.end(), nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return b.spliceTimeout(dst, n, err, deadline)
+	case src.interrupted.Load():
+		return n, ErrInterrupted, nil
+	case !dst.Alive():
+		return n, nil, err
+	default:
+		return n, err, nil
+	}
+}
+
+// spliceTimeout finds out whose deadline ended a splice.
+func (b *Body) spliceTimeout(dst *Conn, n int64, err error, deadline time.Time) (int64, error, error) {
+	if now := time.Now(); n == 0 && dst.writeStall > 0 && !now.Before(dst.writeArmed) {
+		return n, nil, ErrTimeout
+	}
+	err = b.src.readFailed(err, deadline)
+	if err == ErrTimeout && n > 0 {
+		return n, nil, nil
+	}
+	return n, err, nil
+}

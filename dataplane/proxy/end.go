@@ -1,0 +1,169 @@
+package proxy
+
+import (
+	"io"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
+)
+
+// end is where every request ends, once: it answers when nothing was answered,
+// gives back or drops both connections and writes the one record.
+func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
+	if ex.rule == nil {
+		ex.series.Begin() // no rule took it, so admit has not
+	}
+	ex.finishUpstream(reason)
+	if reason != ReasonOK {
+		ex.fail(reason)
+	}
+	end = time.Now()
+	ex.record(reason, end)
+	if ex.endpoint != nil {
+		ex.endpoint.Release()
+	}
+	keep = !ex.closing
+	ex.c.linger = ex.closing && ex.status != 0 && (reason != ReasonOK || !ex.reqBody.Done())
+	ex.reset()
+	return end, keep
+}
+
+// finishUpstream ends the upload and keeps the connection to the endpoint if it
+// can be used again: both messages complete, nothing unread, nobody wants it
+// closed.
+func (ex *exchange) finishUpstream(reason Reason) {
+	if ex.up == nil {
+		return
+	}
+	ex.joinUpload(reason)
+	if reason != ReasonOK || ex.upSpent || len(ex.up.Buffered()) > 0 {
+		ex.dropUpstream()
+		return
+	}
+	ex.up.Release()
+	ex.endpoint.Keep(ex.up, ex.now)
+	ex.up = nil
+}
+
+// fail answers with the reason's status if nothing was answered; else, or if
+// the reason has none, the connection is cut.
+func (ex *exchange) fail(reason Reason) {
+	row := &reasons[reason]
+	ex.closing = ex.closing || row.close
+	status := row.status
+	if ex.failStatus != 0 {
+		status = ex.failStatus
+	}
+	if ex.status != 0 || status == 0 {
+		ex.closing = true
+		return
+	}
+	if !ex.reqBody.Done() {
+		// What is here of the body is passed over; what is not makes the
+		// connection useless for another request.
+		_, err := ex.reqBody.Ready()
+		ex.closing = ex.closing || err != io.EOF
+	}
+	if len(ex.id) == 0 {
+		ex.makeID()
+	}
+	out := ex.answer(ex.out[:0], row, status)
+	if _, err := ex.c.Write(out, time.Now()); err == nil {
+		ex.status = status
+	} else {
+		ex.closing = true
+	}
+	ex.out = out
+}
+
+// answer writes a response of the proxy's own. Proxy-Status says in the
+// standard's words, and the body in ours, why there is no other (RFC 9209).
+func (ex *exchange) answer(out []byte, row *reasonRow, status int) []byte {
+	out = http1.AppendStatusLine(out, status)
+	out = append(out, "Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: "...)
+	out = http1.AppendInt(out, int64(len("000 \n")+len(row.label)))
+	out = append(out, "\r\n"...)
+	if row.proxyStatus != "" {
+		out = append(out, "Proxy-Status: ferrum; error="...)
+		out = append(out, row.proxyStatus...)
+		out = append(out, "; details=\""...)
+		out = append(out, row.label...)
+		out = append(out, "\"\r\n"...)
+	}
+	switch status {
+	case 503:
+		out = append(out, "Retry-After: 1\r\n"...)
+	case 405:
+		out = append(out, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"...)
+	}
+	out = http1.AppendField(out, "X-Request-ID", ex.id)
+	out = append(ex.appendConnection(out), "\r\n"...)
+	if ex.head() {
+		return out
+	}
+	out = strconv.AppendInt(out, int64(status), 10)
+	out = append(out, ' ')
+	out = append(out, row.label...)
+	return append(out, '\n')
+}
+
+// record writes the one record of the request.
+func (ex *exchange) record(reason Reason, end time.Time) {
+	r := &ex.rec
+	*r = Record{
+		Start: ex.start, Duration: end.Sub(ex.start), Connect: ex.connect, UpstreamHeader: ex.header,
+		Client: ex.c.addr, Method: ex.req.Method, Host: ex.req.Host, Path: ex.req.Path, Query: ex.req.Query,
+		RequestID: ex.id, Status: ex.status, Reason: reason, Detail: ex.detail, Attempts: ex.attempts,
+		BytesIn: ex.reqBody.Payload(), BytesOut: ex.resBody.Payload(),
+	}
+	if ex.rule != nil {
+		r.Rule = ex.rule.id
+	}
+	if ex.endpoint != nil {
+		r.Endpoint = ex.endpoint.Addr
+	}
+	if len(r.Method) > 0 {
+		r.Proto = "HTTP/1.1"
+		if ex.req.Minor == 0 {
+			r.Proto = "HTTP/1.0"
+		}
+	}
+	for i := range ex.req.Fields {
+		if f := &ex.req.Fields[i]; f.Kind == http1.UserAgent {
+			r.UserAgent = f.Value
+			break
+		}
+	}
+	ex.series.End(r)
+	ex.p.sink.Log(r)
+}
+
+// reset forgets the request, so that a pooled exchange holds nothing of it.
+func (ex *exchange) reset() {
+	ex.req.Reset()
+	ex.res.Reset()
+	if cap(ex.out) > maxKeptOut {
+		ex.out = make([]byte, 0, smallOut)
+	}
+	ex.uploadEnd.Store(0)
+	ex.bodyRead.Store(false)
+	ex.state = state{}
+}
+
+// panicked ends a request that made the proxy panic: a defect of ours must not
+// end more than the one connection, nor leave counts behind.
+func (ex *exchange) panicked(v any) {
+	ex.p.log.Error(nil, "a request made the proxy panic; its connection is closed", "panic", v, "stack", string(debug.Stack()))
+	if ex.rule == nil {
+		ex.series.Begin()
+	}
+	ex.series.End(&Record{Start: ex.start, Duration: time.Since(ex.start), Status: ex.status, Reason: ReasonInternal})
+	if ex.endpoint != nil {
+		ex.endpoint.Release()
+	}
+	if ex.up != nil {
+		_ = ex.up.Close() // it is lost whatever this says
+	}
+}

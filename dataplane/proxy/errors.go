@@ -1,0 +1,161 @@
+package proxy
+
+// Reason says how a request ended. The zero value is ReasonOK.
+//
+// There is one table of reasons in the process, below: it gives the status that
+// is sent, the word in metrics and logs, the side that failed, whether the
+// endpoint is to blame, and what may be tried again. Nothing anywhere matches
+// the text of an error.
+type Reason uint8
+
+// The reasons. Their columns are in the table below.
+const (
+	// ReasonOK: the backend's answer was delivered whole, whatever its status.
+	ReasonOK Reason = iota
+
+	// ReasonMalformedRequest: the bytes are not an HTTP/1 request that every
+	// reader would read the same way (RFC 9112; the log line's detail says what).
+	ReasonMalformedRequest
+	// ReasonRequestHeadTooLarge: the request line or header fields pass a limit.
+	ReasonRequestHeadTooLarge
+	// ReasonMethodRefused: CONNECT or TRACE.
+	ReasonMethodRefused
+	// ReasonUnsupported: a transfer coding, expectation or version that this
+	// proxy does not implement.
+	ReasonUnsupported
+	// ReasonRequestHeaderTimeout: the client did not finish the header in time.
+	ReasonRequestHeaderTimeout
+	// ReasonRequestBodyTimeout: the client paused too long inside the body.
+	ReasonRequestBodyTimeout
+	// ReasonRequestBodyTooLarge: the body passes the rule's maxRequestBodyBytes.
+	ReasonRequestBodyTooLarge
+	// ReasonMalformedRequestBody: the chunked framing of the body is broken.
+	ReasonMalformedRequestBody
+	// ReasonClientGone: the client closed or reset its connection.
+	ReasonClientGone
+	// ReasonClientStalled: the client did not read the response in time.
+	ReasonClientStalled
+
+	// ReasonNoTable: no table has been applied yet.
+	ReasonNoTable
+	// ReasonNoRoute: no rule takes the request.
+	ReasonNoRoute
+	// ReasonRuleInvalid: the rule that takes the request could not be compiled.
+	ReasonRuleInvalid
+	// ReasonBackendUnresolved: the leg that was drawn names a Service or port
+	// that does not exist or is not granted.
+	ReasonBackendUnresolved
+	// ReasonNoEndpoints: the pool has no endpoint that takes requests.
+	ReasonNoEndpoints
+	// ReasonRequestTimeout: the rule's request timeout passed.
+	ReasonRequestTimeout
+	// ReasonInternal: a defect of the proxy itself.
+	ReasonInternal
+	// ReasonShutdown: the drain timeout of the process cut the exchange.
+	ReasonShutdown
+
+	// ReasonConnectRefused: the endpoint refused the connection.
+	ReasonConnectRefused
+	// ReasonConnectFailed: another failure to connect (no route, reset).
+	ReasonConnectFailed
+	// ReasonConnectTimeout: no connection within the rule's connect timeout.
+	ReasonConnectTimeout
+	// ReasonResponseHeaderTimeout: no response header within the rule's
+	// responseHeader timeout.
+	ReasonResponseHeaderTimeout
+	// ReasonUpstreamReset: the endpoint closed or reset the connection before
+	// its response header was complete.
+	ReasonUpstreamReset
+	// ReasonInvalidResponse: the response is not HTTP/1 that every reader would
+	// read the same way, or passes a limit.
+	ReasonInvalidResponse
+	// ReasonResponseCut: the response ended before its framing said so.
+	ReasonResponseCut
+	// ReasonResponseBodyTimeout: the endpoint paused too long inside the body.
+	ReasonResponseBodyTimeout
+
+	reasonCount
+)
+
+// Side says who failed.
+type Side uint8
+
+// The sides. SideNone belongs to ReasonOK.
+const (
+	SideNone Side = iota
+	SideClient
+	SideProxy
+	SideUpstream
+)
+
+// String returns the side's word in logs and metrics, "" for SideNone.
+func (s Side) String() string {
+	return [...]string{"", "client", "proxy", "upstream"}[s]
+}
+
+// reasonRow is a row of the reason table.
+type reasonRow struct {
+	label string
+	// status is sent when nothing of a response has been; 0: the connection is
+	// closed without an answer.
+	status int
+	// proxyStatus is the error type of the Proxy-Status field (RFC 9209, 2.3).
+	proxyStatus string
+	side        Side
+	// close: the client's connection cannot be used for another request.
+	close bool
+}
+
+// reasons is the reason table. A failure after the response header was sent
+// never sends a second status: it cuts the connection, visibly.
+var reasons = [reasonCount]reasonRow{
+	ReasonOK: {label: "ok"},
+
+	ReasonMalformedRequest:     {"malformed_request", 400, "http_request_error", SideClient, true},
+	ReasonRequestHeadTooLarge:  {"request_head_too_large", 431, "http_request_error", SideClient, true},
+	ReasonMethodRefused:        {"method_refused", 405, "http_request_denied", SideClient, true},
+	ReasonUnsupported:          {"unsupported", 501, "http_request_error", SideClient, true},
+	ReasonRequestHeaderTimeout: {"request_header_timeout", 408, "http_request_error", SideClient, true},
+	ReasonRequestBodyTimeout:   {"request_body_timeout", 408, "http_request_error", SideClient, true},
+	ReasonRequestBodyTooLarge:  {"request_body_too_large", 413, "http_request_denied", SideClient, true},
+	ReasonMalformedRequestBody: {"malformed_request_body", 400, "http_request_error", SideClient, true},
+	ReasonClientGone:           {"client_gone", 0, "", SideClient, true},
+	ReasonClientStalled:        {"client_stalled", 0, "", SideClient, true},
+
+	ReasonNoTable:           {"no_table", 503, "proxy_configuration_error", SideProxy, false},
+	ReasonNoRoute:           {"no_route", 404, "destination_not_found", SideProxy, false},
+	ReasonRuleInvalid:       {"rule_invalid", 500, "proxy_configuration_error", SideProxy, false},
+	ReasonBackendUnresolved: {"backend_unresolved", 500, "proxy_configuration_error", SideProxy, false},
+	ReasonNoEndpoints:       {"no_endpoints", 503, "destination_unavailable", SideUpstream, false},
+	ReasonRequestTimeout:    {"request_timeout", 504, "http_response_timeout", SideProxy, false},
+	ReasonInternal:          {"internal", 500, "proxy_internal_error", SideProxy, true},
+	ReasonShutdown:          {"shutdown", 503, "proxy_internal_response", SideProxy, true},
+
+	ReasonConnectRefused:        {"connect_refused", 502, "connection_refused", SideUpstream, false},
+	ReasonConnectFailed:         {"connect_failed", 502, "destination_ip_unroutable", SideUpstream, false},
+	ReasonConnectTimeout:        {"connect_timeout", 504, "connection_timeout", SideUpstream, false},
+	ReasonResponseHeaderTimeout: {"response_header_timeout", 504, "http_response_timeout", SideUpstream, false},
+	ReasonUpstreamReset:         {"upstream_reset", 502, "connection_terminated", SideUpstream, false},
+	ReasonInvalidResponse:       {"invalid_response", 502, "http_protocol_error", SideUpstream, false},
+	ReasonResponseCut:           {"response_cut", 502, "http_response_incomplete", SideUpstream, true},
+	ReasonResponseBodyTimeout:   {"response_body_timeout", 504, "http_response_timeout", SideUpstream, true},
+}
+
+// String returns the reason's word in metrics, logs and debug output.
+func (r Reason) String() string { return reasons[r].label }
+
+// Side returns who failed.
+func (r Reason) Side() Side { return reasons[r].side }
+
+// Status returns the status that the proxy answers with when nothing of a
+// response has been sent; 0 means the connection is closed without an answer.
+func (r Reason) Status() int { return reasons[r].status }
+
+// Reasons returns every reason, ReasonOK included, in the order of the table.
+func Reasons() []Reason {
+	all := make([]Reason, reasonCount)
+	for i := range all {
+		all[i] = Reason(i)
+	}
+	return all
+}

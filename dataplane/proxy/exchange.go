@@ -1,0 +1,126 @@
+package proxy
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/route"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
+)
+
+// exchange is the life of one request. The phases fill it in from top to
+// bottom; end empties it.
+type exchange struct {
+	p   *Proxy
+	req http1.Request
+	res http1.Response
+	out []byte // what is written next
+	gen [requestIDLen]byte
+	rec Record
+
+	// The upload's side of things: see startUpload.
+	uploaded  chan struct{} // the goroutine's last word
+	uploadEnd atomic.Int64  // when it ended, in ns since start; 0: not yet
+	bodyRead  atomic.Bool   // the client has sent the body whole
+
+	state
+}
+
+// state is what an exchange forgets when it ends.
+type state struct {
+	c *client
+
+	// receive
+	reqBody  http1.Body
+	id       []byte // the request's id: a view, or of gen
+	start    time.Time
+	parsed   bool // the head was looked at before receive
+	parseErr error
+	now      time.Time // the last look at the clock
+
+	// match
+	query    route.Request
+	rule     *rule
+	series   Series
+	deadline time.Time // of the rule's request timeout; zero: none
+
+	// attempts
+	endpoint *upstream.Endpoint
+	up       *http1.Conn
+	sentAt   time.Time
+	attempts int
+	connect  time.Duration
+	header   time.Duration
+
+	// upload, when the body is not sent together with the head
+	uploading   bool
+	uploadErr   Reason // ReasonOK, or why the client's side failed
+	uploadSound bool   // the body was sent whole
+
+	// respond
+	resBody    http1.Body
+	status     int // that was written to the client; 0: nothing yet
+	closing    bool
+	upSpent    bool // the upstream connection cannot be used again
+	detail     string
+	failStatus int // overrides the reason's status
+}
+
+// serve is the spine: it takes one request from its first byte to its end and
+// returns when that was, and whether the connection may be used for another.
+func (ex *exchange) serve() (end time.Time, keep bool) {
+	reason := ex.receive()
+	if reason == ReasonOK {
+		reason = ex.match()
+	}
+	if reason == ReasonOK {
+		reason = ex.admit()
+	}
+	if reason == ReasonOK {
+		ex.prepare()
+		reason = ex.attempt()
+	}
+	if reason == ReasonOK {
+		reason = ex.respond()
+	}
+	return ex.end(reason)
+}
+
+// begin makes the exchange ready for a request whose first bytes are there.
+func (ex *exchange) begin(c *client) {
+	ex.c = c
+	ex.start = time.Now()
+	ex.now = ex.start
+	ex.series = ex.p.unmatched
+	ex.reqBody.Reset(c.Conn, 0, false, false, 0)
+	ex.closing = c.life.Draining()
+}
+
+// tick is when a wait for the upstream has to look up: at the given deadline or
+// the request's, or to see whether the client is still there.
+func (ex *exchange) tick(deadline time.Time) time.Time {
+	t := ex.now.Add(clientCheck)
+	if !deadline.IsZero() && deadline.Before(t) {
+		t = deadline
+	}
+	if !ex.deadline.IsZero() && ex.deadline.Before(t) {
+		t = ex.deadline
+	}
+	return t
+}
+
+// looked is called when a tick has passed: it returns the reason to give up, or
+// ReasonOK to go on waiting.
+func (ex *exchange) looked(deadline time.Time, late Reason) Reason {
+	ex.now = time.Now()
+	switch {
+	case !ex.deadline.IsZero() && !ex.now.Before(ex.deadline):
+		return ReasonRequestTimeout
+	case !deadline.IsZero() && !ex.now.Before(deadline):
+		return late
+	case !ex.c.Alive():
+		return ReasonClientGone
+	}
+	return ReasonOK
+}

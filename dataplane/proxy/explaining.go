@@ -1,0 +1,152 @@
+package proxy
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/route"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
+)
+
+// Explain says what would happen to a request now, and why, without sending
+// anything. The request goes through the parser that reads requests from the
+// wire. An error means that the query itself makes no sense.
+func (p *Proxy) Explain(q Query) (Explanation, error) {
+	head, err := q.head()
+	if err != nil {
+		return Explanation{}, err
+	}
+	var req http1.Request
+	if _, err := http1.ParseRequest(head, &http1.DefaultLimits, &req); err != nil {
+		var bad *http1.Error
+		if !errors.As(err, &bad) {
+			return Explanation{}, err
+		}
+		return Explanation{Outcome: refusal(bad.Status).String(), Status: bad.Status, Detail: bad.Error()}, nil
+	}
+	x := Explanation{Host: string(req.Host), Path: string(req.Path)}
+	t := p.table.Load()
+	if t == nil {
+		x.outcome(ReasonNoTable, "")
+		return x, nil
+	}
+	x.match(t, &req)
+	return x, nil
+}
+
+// head writes the query as a request head.
+func (q Query) head() ([]byte, error) {
+	host, target := q.Host, q.URL
+	if u, err := url.Parse(q.URL); err != nil {
+		return nil, err
+	} else if u.IsAbs() {
+		if host == "" {
+			host = u.Host
+		}
+		_, rest, _ := strings.Cut(q.URL, "://")
+		if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+			target, _, _ = strings.Cut(rest[i:], "#") // never sent to a server
+		} else {
+			target = "/"
+		}
+		if strings.HasPrefix(target, "?") {
+			target = "/" + target
+		}
+	}
+	if host == "" {
+		return nil, errors.New(`explain: no host: give an absolute URL ("http://shop.example.com/cart") or a host`)
+	}
+	b := http1.AppendRequestLine(nil, []byte(q.Method), []byte(target))
+	b = http1.AppendField(b, "Host", host)
+	for _, f := range q.Headers {
+		b = http1.AppendField(b, f.Name, f.Value)
+	}
+	return append(b, "\r\n"...), nil
+}
+
+func (x *Explanation) outcome(r Reason, detail string) {
+	x.Outcome, x.Detail, x.Status = r.String(), detail, r.Status()
+}
+
+// match tells of the routing decision, and of the winner's backends.
+func (x *Explanation) match(t *Table, req *http1.Request) {
+	e := t.routes.Explain(&route.Request{Host: req.Host, Path: req.Path, RawQuery: req.Query, Method: req.Method, Headers: req})
+	for i := range e.Candidates {
+		x.Candidates = append(x.Candidates, explainRule(&e.Candidates[i]))
+	}
+	if e.Winner == nil {
+		x.outcome(ReasonNoRoute, "")
+		return
+	}
+	w := explainRule(e.Winner)
+	x.Winner, x.DecidedBy = &w, e.DecidedBy
+	r := e.Winner.Value
+	if r.invalid != "" {
+		x.outcome(ReasonRuleInvalid, r.invalid)
+		return
+	}
+	x.legs(r)
+}
+
+func explainRule(c *route.Candidate[*rule]) ExplainedRule {
+	id := c.Value.id
+	return ExplainedRule{
+		Namespace: id.Namespace, Route: id.Route, Rule: id.Rule,
+		Hostname: c.Hostname, Match: c.Match, Matched: c.Matched, Failed: c.Failed,
+	}
+}
+
+// legs tells of the backends. The outcome is ok when at least one of them can
+// take the request: which one is drawn by weight.
+func (x *Explanation) legs(r *rule) {
+	best, detail := ReasonNoEndpoints, "no backend of the rule has an endpoint that takes requests"
+	for i := range r.legs {
+		l := &r.legs[i]
+		el := ExplainedLeg{
+			Namespace: l.key.Namespace, Service: l.key.Service, Port: l.key.Port,
+			Weight: uint32(l.weight), Invalid: l.invalid, //nolint:gosec // it was a uint32 in the plan
+		}
+		if l.pool != nil {
+			el.Balancer = l.key.Policy.Balancer.String()
+			el.Endpoints = ExplainPool(l.pool)
+		}
+		x.Legs = append(x.Legs, el)
+		for _, ep := range el.Endpoints {
+			if ep.Eligible && l.weight > 0 {
+				best, detail = ReasonOK, ""
+			}
+		}
+		if l.invalid != "" && len(r.legs) == 1 {
+			best, detail = ReasonBackendUnresolved, l.invalid
+		}
+	}
+	x.outcome(best, detail)
+}
+
+// ExplainPool tells of each endpoint of a pool whether it could serve, and why
+// not.
+func ExplainPool(p *upstream.Pool) []ExplainedEndpoint {
+	all := p.Endpoints()
+	out := make([]ExplainedEndpoint, 0, len(all))
+	for _, e := range all {
+		x := ExplainedEndpoint{
+			Address: e.Addr.String(), State: e.State().String(), Eligible: p.Eligible(e),
+			InFlight: e.InFlight(), Idle: e.Idle(),
+		}
+		if !x.Eligible {
+			x.Why = ineligible(e.State())
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+func ineligible(s plan.EndpointState) string {
+	if s == plan.Draining {
+		return "it is terminating and other endpoints are ready: it finishes what it has"
+	}
+	return "its EndpointSlice says that it is neither ready nor serving"
+}

@@ -1,0 +1,124 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"math/rand/v2"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
+)
+
+const (
+	// requestIDLen is the length of an id of ours: 128 random bits in hex.
+	requestIDLen = 32
+	// maxRequestID bounds an id that is taken over from the client.
+	maxRequestID = 128
+)
+
+// ours are the fields of a request that the proxy writes itself or that would
+// let the client speak for it, in every spelling.
+var ours = http1.Kinds(http1.Host, http1.Connection, http1.ContentLength, http1.TransferEncoding, http1.Expect, http1.TE,
+	http1.Trailer, http1.XForwardedFor, http1.XForwardedProto, http1.XForwardedHost, http1.XForwardedPort,
+	http1.XForwardedServer, http1.XForwardedPrefix, http1.XForwardedOther, http1.Forwarded, http1.XRealIP,
+	http1.XRequestID)
+
+// prepare writes the head for the backend into ex.out, and the body behind it
+// as far as it is here.
+func (ex *exchange) prepare() {
+	req := &ex.req
+	out := http1.AppendRequestLine(ex.out[:0], req.Method, req.Target)
+	out = http1.AppendField(out, "Host", req.Authority)
+	out = http1.AppendFields(out, req.Fields, ours)
+	out = ex.appendForwarded(out)
+	out = http1.AppendField(out, "X-Request-ID", ex.id)
+	if req.AcceptTrailers {
+		out = append(out, "TE: trailers\r\nConnection: TE\r\n"...)
+	}
+	switch {
+	case req.Chunked:
+		out = append(out, "Transfer-Encoding: chunked\r\n"...)
+	case req.ContentLength >= 0:
+		out = append(out, "Content-Length: "...)
+		out = http1.AppendInt(out, req.ContentLength)
+		out = append(out, "\r\n"...)
+	}
+	if req.Expect100 {
+		out = append(out, "Expect: 100-continue\r\n"...)
+	}
+	ex.out = append(out, "\r\n"...)
+}
+
+// appendForwarded tells the backend who asked (RFC 7239 and its forerunners).
+// Whatever the client said of this is overwritten.
+func (ex *exchange) appendForwarded(out []byte) []byte {
+	c := ex.c
+	if c.forwardedFor == nil {
+		c.forwardedFor = forwardedFor(c)
+	}
+	out = append(out, c.forwardedFor...)
+	if len(ex.req.Authority) == 0 {
+		return append(out, "\r\n"...)
+	}
+	out = append(out, ";host="...)
+	// A port or an IPv6 literal is not a token and has to be quoted.
+	if bytes.IndexByte(ex.req.Authority, ':') >= 0 || ex.req.Authority[0] == '[' {
+		out = append(out, '"')
+		out = append(out, ex.req.Authority...)
+		out = append(out, '"')
+	} else {
+		out = append(out, ex.req.Authority...)
+	}
+	out = append(out, "\r\nX-Forwarded-Host: "...)
+	out = append(out, ex.req.Authority...)
+	return append(out, "\r\n"...)
+}
+
+// forwardedFor is the part that is the same for all requests of a connection.
+func forwardedFor(c *client) []byte {
+	ip, node := "unknown", "unknown"
+	if a := c.addr.Addr(); a.IsValid() {
+		ip = a.WithZone("").String()
+		node = ip
+		if a.Is6() {
+			node = `"[` + ip + `]"`
+		}
+	}
+	return []byte("X-Forwarded-For: " + ip + "\r\nX-Forwarded-Proto: http\r\nForwarded: for=" + node + ";proto=http")
+}
+
+// requestID takes the client's request id over if it is sane, else makes one.
+func (ex *exchange) requestID() {
+	for i := range ex.req.Fields {
+		if f := &ex.req.Fields[i]; f.Kind == http1.XRequestID && saneID(f.Value) {
+			ex.id = f.Value
+			return
+		}
+	}
+	ex.makeID()
+}
+
+// makeID gives the request an id of ours.
+func (ex *exchange) makeID() {
+	var raw [requestIDLen / 2]byte
+	binary.NativeEndian.PutUint64(raw[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(raw[8:], rand.Uint64())
+	hex.Encode(ex.gen[:], raw[:])
+	ex.id = ex.gen[:]
+}
+
+// saneID reports whether an id can go into headers and logs as it is.
+func saneID(id []byte) bool {
+	if len(id) == 0 || len(id) > maxRequestID {
+		return false
+	}
+	for _, b := range id {
+		switch {
+		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9':
+		case b == '-', b == '_', b == '.', b == ':', b == '=', b == '+', b == '/', b == '@':
+		default:
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,213 @@
+package proxy
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
+)
+
+// Timeouts that no rule sets.
+const (
+	// headerTimeout bounds the reading of a request's head, from its first byte
+	// (on a new connection: from its start).
+	headerTimeout = 10 * time.Second
+	// keepAliveTimeout is how long a client's connection may be idle between
+	// two requests.
+	keepAliveTimeout = 75 * time.Second
+	// requestBodyIdle bounds the time between two reads of a request's body.
+	requestBodyIdle = 15 * time.Second
+	// responseBodyIdle bounds the time between two reads of a response's body.
+	responseBodyIdle = 60 * time.Second
+	// writeStall bounds the time for which a peer takes nothing of what is
+	// written to it.
+	writeStall = 60 * time.Second
+	// clientCheck is how often a wait for the upstream looks whether the client
+	// is still there.
+	clientCheck = time.Second
+)
+
+// Dial connects to an endpoint within timeout; 0 is no bound.
+type Dial func(addr netip.AddrPort, timeout time.Duration) (net.Conn, error)
+
+// Life tells a connection's handler how long the connection may live, and is
+// told what it does. It is used by the goroutine that serves the connection.
+type Life interface {
+	// Idle says that the connection waits for a request; false: it is to be
+	// closed instead.
+	Idle() bool
+	// Busy says that a request has begun; false: the connection was closed while
+	// it was idle.
+	Busy() bool
+	// Draining reports whether the connection is to be closed after the request
+	// that it has.
+	Draining() bool
+}
+
+// Proxy serves the requests of client connections by the table that was
+// published last. All methods may be called concurrently.
+type Proxy struct {
+	table     atomic.Pointer[Table]
+	sink      Sink
+	unmatched Series
+	dial      Dial
+	log       logr.Logger
+	exchanges sync.Pool
+}
+
+// New returns a Proxy without a table: every request is answered with 503 until
+// Publish. A nil dial connects by TCP.
+func New(sink Sink, dial Dial, log logr.Logger) *Proxy {
+	if dial == nil {
+		dial = dialTCP
+	}
+	p := &Proxy{sink: sink, unmatched: sink.Series(RuleID{}), dial: dial, log: log}
+	p.exchanges.New = func() any { return newExchange(p) }
+	return p
+}
+
+func dialTCP(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) {
+	d := net.Dialer{Timeout: timeout}
+	return d.Dial("tcp", addr.String())
+}
+
+// Publish makes t the table of all requests that begin from now on.
+func (p *Proxy) Publish(t *Table) { p.table.Store(t) }
+
+// Table returns the table published last, or nil.
+func (p *Proxy) Table() *Table { return p.table.Load() }
+
+// ServeConn serves one client connection until it ends, and closes it.
+func (p *Proxy) ServeConn(nc net.Conn, life Life) {
+	c := newClient(p, nc, life)
+	defer c.close()
+	deadline := time.Now().Add(headerTimeout)
+	for life.Idle() {
+		if c.AwaitData(deadline, c.serve) != nil || c.over {
+			return
+		}
+		if c.ex == nil {
+			if !life.Busy() {
+				return
+			}
+			c.ex = c.begin()
+		}
+		end, keep := c.finish()
+		if !keep {
+			return
+		}
+		c.Release()
+		deadline = end.Add(keepAliveTimeout)
+	}
+}
+
+// begin lends an exchange to the request whose first bytes are there.
+func (c *client) begin() *exchange {
+	ex := c.p.exchanges.Get().(*exchange)
+	ex.begin(c)
+	return ex
+}
+
+// inline serves a request that is there whole: see http1.Conn.AwaitData. Any
+// other is left to ServeConn, which may wait for the rest of it.
+func (c *client) inline() (until time.Time, again bool) {
+	if !c.life.Busy() {
+		c.over = true
+		return until, false
+	}
+	c.ex = c.begin()
+	if !c.ex.whole() {
+		return until, false
+	}
+	end, keep := c.finish()
+	if keep {
+		c.Release()
+		keep = c.life.Idle()
+	}
+	c.over = !keep
+	return end.Add(keepAliveTimeout), keep
+}
+
+// finish serves the request that was begun.
+func (c *client) finish() (end time.Time, keep bool) {
+	ex := c.ex
+	c.ex = nil
+	defer func() {
+		if v := recover(); v != nil {
+			ex.panicked(v) // and is not used again
+			return
+		}
+		c.p.exchanges.Put(ex)
+	}()
+	return ex.serve()
+}
+
+// Sizes of the buffer that heads are written into: as made, and as kept.
+const (
+	smallOut   = 4 << 10
+	maxKeptOut = 16 << 10
+)
+
+// newExchange is the exchange of one request at a time; they are pooled.
+func newExchange(p *Proxy) *exchange {
+	ex := &exchange{p: p, uploaded: make(chan struct{}, 1)}
+	ex.out = make([]byte, 0, smallOut)
+	return ex
+}
+
+// client is a client's connection and what every request on it has in common.
+type client struct {
+	*http1.Conn
+	p     *Proxy
+	life  Life
+	addr  netip.AddrPort
+	serve func() (time.Time, bool) // inline, bound once
+	ex    *exchange                // of a request that was begun
+	over  bool                     // nothing more is served
+	// forwardedFor are the fields that name the client to the backend:
+	// X-Forwarded-For, X-Forwarded-Proto and the start of Forwarded.
+	forwardedFor []byte
+	// linger: the client may still be sending; closing at once would make the
+	// kernel reset the connection and take the answer with it (RFC 9112, 9.6).
+	linger bool
+}
+
+func newClient(p *Proxy, nc net.Conn, life Life) *client {
+	c := &client{Conn: http1.NewConn(nc, writeStall), p: p, life: life}
+	c.serve = c.inline
+	switch a := nc.RemoteAddr().(type) {
+	case *net.TCPAddr:
+		ap := a.AddrPort()
+		c.addr = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	default:
+		c.addr, _ = netip.ParseAddrPort(nc.RemoteAddr().String()) // else it stays unknown
+	}
+	return c
+}
+
+const (
+	lingerTimeout = 2 * time.Second
+	lingerBytes   = 1 << 20
+)
+
+// close closes the connection; where the client may still be sending, after it
+// has had a chance to read what was answered.
+func (c *client) close() {
+	if c.linger && c.CloseWrite() == nil {
+		deadline := time.Now().Add(lingerTimeout)
+		for left := lingerBytes; left > 0; {
+			c.Free()
+			if c.Fill(deadline) != nil {
+				break
+			}
+			left -= len(c.Buffered())
+		}
+	}
+	_ = c.Close() // nothing more is to be said on it
+	c.Free()
+}

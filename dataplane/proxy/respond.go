@@ -1,0 +1,159 @@
+package proxy
+
+import (
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
+)
+
+// framing are the fields of a response that the proxy writes itself.
+var framing = http1.Kinds(http1.Connection, http1.ContentLength, http1.TransferEncoding, http1.XRequestID)
+
+// respond writes the head of the response to the client and streams the body.
+func (ex *exchange) respond() Reason {
+	length, chunked, untilClose := ex.res.BodyFraming(ex.req.Method)
+	oldClient := ex.req.Minor == 0
+	ex.upSpent = ex.res.Close || untilClose
+	if ex.uploading && !ex.bodyRead.Load() {
+		ex.closing = true // an early response: the rest of the body may never be read
+	}
+	// Where the end of the body is not in its framing the client gets chunks;
+	// HTTP/1.0 does not know them and gets the end of the connection.
+	encode := untilClose && !oldClient
+	if (chunked || untilClose) && oldClient {
+		ex.closing = true
+	}
+	if untilClose {
+		length = http1.UntilClose
+	}
+	ex.resBody.Reset(ex.up, length, chunked, oldClient, 0)
+	ex.responseHead((chunked || untilClose) && !oldClient)
+
+	p, err := ex.resBody.Ready()
+	if err != nil && err != io.EOF {
+		return ex.cut(err)
+	}
+	ex.out = appendPiece(ex.out, p, encode, ex.resBody.Done())
+	ex.status = ex.res.Status
+	if _, err := ex.c.Write(ex.out, ex.now); err != nil {
+		return clientWriteReason(err)
+	}
+	return ex.stream(encode)
+}
+
+// responseHead writes the head for the client into ex.out.
+func (ex *exchange) responseHead(chunked bool) {
+	res := &ex.res
+	out := http1.AppendStatusLine(ex.out[:0], res.Status)
+	out = http1.AppendFields(out, res.Fields, framing)
+	out = http1.AppendField(out, "X-Request-ID", ex.id)
+	switch {
+	case chunked:
+		out = append(out, "Transfer-Encoding: chunked\r\n"...)
+	case res.ContentLength >= 0 && res.Status != 204 && !res.Chunked:
+		out = append(out, "Content-Length: "...)
+		out = http1.AppendInt(out, res.ContentLength)
+		out = append(out, "\r\n"...)
+	}
+	ex.out = append(ex.appendConnection(out), "\r\n"...)
+}
+
+// appendConnection says what becomes of the client's connection (RFC 9112, 9.3).
+func (ex *exchange) appendConnection(out []byte) []byte {
+	// The drain may have begun since the request did.
+	ex.closing = ex.closing || ex.c.life.Draining()
+	switch {
+	case ex.closing:
+		return append(out, "Connection: close\r\n"...)
+	case ex.req.Minor == 0:
+		return append(out, "Connection: keep-alive\r\n"...)
+	}
+	return out
+}
+
+// appendPiece appends a piece of a body, as a chunk if the framing is ours.
+func appendPiece(out, p []byte, encode, last bool) []byte {
+	if !encode {
+		return append(out, p...)
+	}
+	if len(p) > 0 {
+		out = strconv.AppendInt(out, int64(len(p)), 16)
+		out = append(out, "\r\n"...)
+		out = append(out, p...)
+		out = append(out, "\r\n"...)
+	}
+	if last {
+		out = append(out, "0\r\n\r\n"...)
+	}
+	return out
+}
+
+// stream sends the rest of the body as it arrives.
+func (ex *exchange) stream(encode bool) Reason {
+	b := &ex.resBody
+	idle := ex.now.Add(responseBodyIdle)
+	for !b.Done() {
+		var n int64
+		var srcErr, dstErr error
+		if !encode && b.CanSplice(ex.c.Conn) {
+			n, srcErr, dstErr = b.Splice(ex.c.Conn, ex.now, ex.tick(idle))
+		} else {
+			n, srcErr, dstErr = ex.streamPiece(encode, idle)
+		}
+		switch {
+		case dstErr != nil:
+			return clientWriteReason(dstErr)
+		case srcErr == http1.ErrTimeout:
+			if reason := ex.looked(idle, ReasonResponseBodyTimeout); reason != ReasonOK {
+				return reason
+			}
+		case srcErr == io.EOF && b.Done():
+		case srcErr != nil:
+			return ex.cut(srcErr)
+		}
+		if n > 0 {
+			ex.now = time.Now()
+			idle = ex.now.Add(responseBodyIdle)
+		}
+		if !ex.deadline.IsZero() && !ex.now.Before(ex.deadline) && !b.Done() {
+			return ReasonRequestTimeout
+		}
+	}
+	return ReasonOK
+}
+
+// streamPiece sends the next piece through a buffer.
+func (ex *exchange) streamPiece(encode bool, idle time.Time) (n int64, srcErr, dstErr error) {
+	p, srcErr := ex.resBody.Next(ex.tick(idle))
+	n = int64(len(p))
+	if encode && (n > 0 || srcErr == io.EOF) {
+		ex.out = appendPiece(ex.out[:0], p, true, srcErr == io.EOF)
+		p = ex.out
+	}
+	if len(p) > 0 {
+		_, dstErr = ex.c.Write(p, ex.now)
+	}
+	return n, srcErr, dstErr
+}
+
+// cut is the reason for which reading the response's body failed.
+func (ex *exchange) cut(err error) Reason {
+	if err == http1.ErrInterrupted {
+		<-ex.uploaded
+		ex.uploading = false
+		ex.closing, ex.upSpent = true, true
+		return ex.uploadErr
+	}
+	ex.detail = err.Error()
+	return ReasonResponseCut
+}
+
+// clientWriteReason is the reason for which writing to the client failed.
+func clientWriteReason(err error) Reason {
+	if err == http1.ErrTimeout {
+		return ReasonClientStalled
+	}
+	return ReasonClientGone
+}

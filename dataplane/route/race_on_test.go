@@ -1,0 +1,6 @@
+//go:build race
+
+package route
+
+// raceDetector: under it a sync.Pool loses things at random, on purpose.
+const raceDetector = true

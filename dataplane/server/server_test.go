@@ -1,0 +1,124 @@
+package server_test
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/memnet"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/server"
+)
+
+// handler serves a connection by a function.
+type handler func(nc net.Conn, life proxy.Life)
+
+func (h handler) ServeConn(nc net.Conn, life proxy.Life) { h(nc, life) }
+
+// exhausted is a listener that has no file descriptors for a while.
+type exhausted struct {
+	*memnet.Listener
+	failures atomic.Int64
+	until    time.Time
+}
+
+func (l *exhausted) Accept() (net.Conn, error) {
+	if time.Now().Before(l.until) {
+		l.failures.Add(1)
+		return nil, &net.OpError{Op: "accept", Net: "mem", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+var front = netip.MustParseAddrPort("192.0.2.80:80")
+
+func TestFailuresToAcceptAreWaitedOutWithoutSpinning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := memnet.New()
+		l := &exhausted{Listener: n.Listen(front), until: time.Now().Add(time.Minute)}
+		logged := 0
+		log := funcr.New(func(_, _ string) { logged++ }, funcr.Options{})
+		s := server.New(handler(func(nc net.Conn, _ proxy.Life) { _ = nc.Close() }), log)
+		go s.Serve(l)
+		c, err := n.Dial(front)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("the connection was not served")
+		}
+		if waited := time.Since(began); waited < 59*time.Second || waited > 61*time.Second {
+			t.Errorf("served after %s, want about a minute", waited)
+		}
+		if f := l.failures.Load(); f < 60 || f > 80 {
+			t.Errorf("%d tries in a minute, want about one a second", f)
+		}
+		if s.Stats.AcceptErrors.Load() != l.failures.Load() || logged != 1 {
+			t.Errorf("%d failures, %d counted, %d logged (want 1)", l.failures.Load(), s.Stats.AcceptErrors.Load(), logged)
+		}
+		s.Drain(t.Context(), 0, 0)
+	})
+}
+
+func TestADrainWithoutConnectionsEndsAfterItsDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := memnet.New()
+		s := server.New(handler(func(nc net.Conn, _ proxy.Life) { _ = nc.Close() }), logr.Discard())
+		go s.Serve(n.Listen(front))
+		synctest.Wait()
+		began := time.Now()
+		if cut := s.Drain(t.Context(), 5*time.Second, 30*time.Second); cut != 0 || time.Since(began) != 5*time.Second {
+			t.Errorf("%d cut after %s", cut, time.Since(began))
+		}
+	})
+}
+
+func TestAListenerThatComesWhileDrainingIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := memnet.New()
+		s := server.New(handler(func(nc net.Conn, _ proxy.Life) { _ = nc.Close() }), logr.Discard())
+		s.Drain(t.Context(), 0, 0)
+		s.Serve(n.Listen(front)) // returns
+		if _, err := n.Dial(front); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("dialing gives %v", err)
+		}
+	})
+}
+
+func TestAConnectionThatWasClosedWhileIdleIsNotBusyAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := memnet.New()
+		busy := make(chan bool, 1)
+		s := server.New(handler(func(nc net.Conn, life proxy.Life) {
+			defer nc.Close()
+			if !life.Idle() {
+				t.Error("a new connection is not wanted")
+			}
+			time.Sleep(time.Second) // the request begins just as the drain does
+			busy <- life.Busy()
+		}), logr.Discard())
+		go s.Serve(n.Listen(front))
+		if _, err := n.Dial(front); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if cut := s.Drain(t.Context(), 0, time.Minute); cut != 0 {
+			t.Errorf("%d cut", cut)
+		}
+		if <-busy {
+			t.Error("a closed connection was given a request")
+		}
+		if s.Stats.Open.Load() != 0 || s.Stats.Accepted.Load() != 1 {
+			t.Errorf("open %d, accepted %d", s.Stats.Open.Load(), s.Stats.Accepted.Load())
+		}
+	})
+}

@@ -1,0 +1,238 @@
+package upstream_test
+
+import (
+	"context"
+	"math"
+	"net"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/memnet"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
+)
+
+var key = plan.PoolKey{Namespace: "ns", Service: "web", Port: 80}
+
+func addr(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80)
+}
+
+// pools is one pool with n ready endpoints.
+func pools(key plan.PoolKey, n int) []plan.Pool {
+	p := plan.Pool{Key: key}
+	for i := range n {
+		p.Endpoints = append(p.Endpoints, plan.Endpoint{Addr: addr(i)})
+	}
+	return []plan.Pool{p}
+}
+
+func pool(t testing.TB, key plan.PoolKey, n int) *upstream.Pool {
+	t.Helper()
+	r := upstream.NewRegistry()
+	r.Prepare(pools(key, n))
+	return r.Pool(key)
+}
+
+func TestRoundRobinTakesTheEndpointsInTurn(t *testing.T) {
+	k := key
+	k.Policy.Balancer = plan.RoundRobin
+	p := pool(t, k, 3)
+	for i := range 9 {
+		if e := p.Take(); e.Addr != addr(i%3) {
+			t.Fatalf("pick %d is %s", i, e.Addr)
+		}
+	}
+}
+
+func TestLeastRequestSpreadsEvenlyAndAvoidsTheBusyEndpoint(t *testing.T) {
+	const n, picks = 10, 20_000
+	p := pool(t, key, n)
+	counts := map[netip.AddrPort]int{}
+	for range picks {
+		e := p.Take()
+		counts[e.Addr]++
+		e.Release()
+	}
+	for a, c := range counts {
+		// Binomial(20000, 1/10) has a deviation of 42; six of them are never seen.
+		if math.Abs(float64(c-picks/n)) > 6*42 {
+			t.Errorf("%s was picked %d times of %d", a, c, picks)
+		}
+	}
+	for range 5 {
+		p.Take() // five requests that do not end
+	}
+	busiest := p.Endpoints()[0]
+	for _, e := range p.Endpoints() {
+		if e.InFlight() > busiest.InFlight() {
+			busiest = e
+		}
+	}
+	clear(counts)
+	for range picks {
+		e := p.Take()
+		counts[e.Addr]++
+		e.Release()
+	}
+	// It wins only against an endpoint that is as busy.
+	if c := counts[busiest.Addr]; c > picks/n {
+		t.Errorf("the busiest endpoint was picked %d times of %d", c, picks)
+	}
+}
+
+func TestAPoolOfOneAndAnEmptyPool(t *testing.T) {
+	if e := pool(t, key, 1).Take(); e == nil || e.Addr != addr(0) || e.InFlight() != 1 {
+		t.Errorf("one: %v", e)
+	}
+	if e := pool(t, key, 0).Take(); e != nil {
+		t.Errorf("empty: %v", e.Addr)
+	}
+}
+
+func TestDrainingEndpointsTakeRequestsOnlyWhenNoneIsReady(t *testing.T) {
+	r := upstream.NewRegistry()
+	set := func(states ...plan.EndpointState) *upstream.Pool {
+		p := plan.Pool{Key: key}
+		for i, s := range states {
+			p.Endpoints = append(p.Endpoints, plan.Endpoint{Addr: addr(i), State: s})
+		}
+		r.Prepare([]plan.Pool{p})
+		return r.Pool(key)
+	}
+	p := set(plan.Draining, plan.Ready, plan.NotReady)
+	for range 50 {
+		if e := p.Take(); e.Addr != addr(1) {
+			t.Fatalf("%s was picked beside a ready one", e.Addr)
+		}
+	}
+	if p.Eligible(p.Endpoints()[0]) || !p.Eligible(p.Endpoints()[1]) {
+		t.Error("eligible is not what is picked")
+	}
+	p = set(plan.Draining, plan.NotReady, plan.NotReady)
+	if e := p.Take(); e == nil || e.Addr != addr(0) {
+		t.Errorf("with none ready: %v", e)
+	}
+	p = set(plan.NotReady, plan.NotReady, plan.NotReady)
+	if e := p.Take(); e != nil {
+		t.Errorf("%s was picked though nothing serves", e.Addr)
+	}
+}
+
+func TestEndpointsLiveAcrossPlansByTheirAddress(t *testing.T) {
+	r := upstream.NewRegistry()
+	r.Prepare(pools(key, 3))
+	p := r.Pool(key)
+	e := p.Take()
+	r.Prepare(pools(key, 300))
+	r.Retire(pools(key, 300))
+	if r.Pool(key) != p {
+		t.Fatal("the pool was made anew")
+	}
+	found := false
+	for _, x := range p.Endpoints() {
+		found = found || x == e
+	}
+	if !found || e.InFlight() != 1 {
+		t.Errorf("the endpoint was made anew, or has %d in flight", e.InFlight())
+	}
+	r.Retire(nil)
+	if r.Pool(key) != nil || len(r.Pools()) != 0 {
+		t.Error("a retired pool is still there")
+	}
+}
+
+// kept gives an endpoint an idle connection and returns its far end.
+func kept(e *upstream.Endpoint, now time.Time) *memnet.Conn {
+	near, far := memnet.Pipe(netip.MustParseAddrPort("192.0.2.1:1"), e.Addr)
+	e.Keep(http1.NewConn(near, 0), now)
+	return far
+}
+
+func isClosed(c net.Conn) bool {
+	_ = c.SetReadDeadline(time.Now().Add(time.Second))
+	_, err := c.Read(make([]byte, 1))
+	ne, timeout := err.(interface{ Timeout() bool })
+	return err != nil && (!timeout || !ne.Timeout())
+}
+
+func TestIdleConnectionsAreUsedLastFirstAndNotWhenTooOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := pool(t, key, 1).Endpoints()[0]
+		old := kept(e, time.Now())
+		time.Sleep(30 * time.Second)
+		young := kept(e, time.Now())
+		time.Sleep(30 * time.Second)
+		c := e.IdleConn(time.Now())
+		if c == nil || isClosed(young) {
+			t.Fatal("the connection used last was not given")
+		}
+		if e.IdleConn(time.Now()) != nil || !isClosed(old) || e.Idle() != 0 {
+			t.Error("a connection idle for a minute was given, or not closed")
+		}
+	})
+}
+
+func TestRetiringClosesIdleConnectionsAndKeepsNoMore(t *testing.T) {
+	r := upstream.NewRegistry()
+	r.Prepare(pools(key, 2))
+	gone := r.Pool(key).Endpoints()[1]
+	far := kept(gone, time.Now())
+	r.Prepare(pools(key, 1))
+	if !isClosed(far) {
+		t.Error("the idle connection of an endpoint that went is open")
+	}
+	if !isClosed(kept(gone, time.Now())) || gone.Idle() != 0 {
+		t.Error("an endpoint that went keeps connections")
+	}
+	stays := kept(r.Pool(key).Endpoints()[0], time.Now())
+	r.Retire(nil)
+	if !isClosed(stays) {
+		t.Error("the idle connection of a pool that went is open")
+	}
+}
+
+func TestTheSweepClosesWhatIsTooOldOrClosedByThePeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := upstream.NewRegistry()
+		r.Prepare(pools(key, 1))
+		e := r.Pool(key).Endpoints()[0]
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { r.Run(ctx); close(done) }()
+		kept(e, time.Now())
+		peerCloses := kept(e, time.Now())
+		_ = peerCloses.Close()
+		time.Sleep(10 * time.Second)
+		if n := e.Idle(); n != 1 {
+			t.Errorf("%d idle after the peer closed one of two", n)
+		}
+		time.Sleep(time.Minute)
+		if n := e.Idle(); n != 0 {
+			t.Errorf("%d idle after a minute", n)
+		}
+		last := kept(e, time.Now())
+		cancel()
+		<-done
+		if !isClosed(last) {
+			t.Error("the end of Run leaves a connection open")
+		}
+	})
+}
+
+func BenchmarkTake(b *testing.B) {
+	for _, balancer := range []plan.Balancer{plan.LeastRequest, plan.RoundRobin} {
+		b.Run(balancer.String(), func(b *testing.B) {
+			k := key
+			k.Policy.Balancer = balancer
+			p := pool(b, k, 1000)
+			b.ReportAllocs()
+			for b.Loop() {
+				p.Take().Release()
+			}
+		})
+	}
+}
