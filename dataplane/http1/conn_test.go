@@ -342,6 +342,29 @@ func TestASpliceSaysWhichSideFailed(t *testing.T) {
 	}
 }
 
+// A write's deadline was armed before a splice waited for its source: a source
+// that was silent for longer than a peer may stall made the peer look stalled.
+func TestASpliceMayWaitForItsSourceLongerThanAPeerMayStall(t *testing.T) {
+	const stall = 40 * time.Millisecond
+	src, from := tcpPipe(t)
+	wrapped, to := tcpPipe(t)
+	dst := http1.NewConn(wrapped.NetConn(), stall)
+	go func() {
+		time.Sleep(5 * stall)
+		_, _ = io.WriteString(from, "late")
+		_ = from.CloseWrite()
+	}()
+	var b http1.Body
+	b.Reset(src, http1.UntilClose, false, false, 0)
+	if move(t, &b, dst) != 4 {
+		t.Error("not all of it was spliced")
+	}
+	_ = dst.CloseWrite()
+	if got, err := io.ReadAll(to); string(got) != "late" || err != nil {
+		t.Errorf("%q %v", got, err)
+	}
+}
+
 func TestABodyIsCappedWhereItPassesItsLimit(t *testing.T) {
 	for _, limit := range []int64{9, 10} {
 		c, far := memPipe(0)

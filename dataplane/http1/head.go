@@ -40,9 +40,9 @@ type Request struct {
 // Reset forgets the message and all views, keeping memory for the next one. It
 // must be called between messages and before the buffer is given to others.
 func (r *Request) Reset() {
-	joined := r.joined[:0]
 	r.Message.drop()
-	*r = Request{Message: r.Message, joined: joined}
+	r.Method, r.Target, r.Path, r.Query, r.Host, r.Authority = nil, nil, nil, nil, nil, nil
+	r.HasQuery, r.Expect100, r.AcceptTrailers = false, false, false
 }
 
 // ParseRequest parses the head of a request at the start of buf and returns its

@@ -19,7 +19,7 @@ type Response struct {
 // must be called between messages and before the buffer is given to others.
 func (r *Response) Reset() {
 	r.Message.drop()
-	*r = Response{Message: r.Message}
+	r.Status, r.ReasonPhrase, r.KeepAliveTimeout = 0, nil, 0
 }
 
 // ParseResponse parses the head of a response at the start of buf. It returns

@@ -34,9 +34,6 @@ func controls(x uint64) uint64 {
 // and a chunk extension cannot hold (RFC 9110 section 5.5), so in a good one it
 // is the CR of the line's end.
 func controlAt(b []byte, i int) int {
-	for i+16 <= len(b) && controls(load64(b[i:]))|controls(load64(b[i+8:])) == 0 {
-		i += 16
-	}
 	for ; i+8 <= len(b); i += 8 {
 		for m := controls(load64(b[i:])); m != 0; m &= m - 1 {
 			if at := i + bits.TrailingZeros64(m)>>3; b[at] != '\t' {

@@ -26,14 +26,14 @@ func (b *Body) CanSplice(dst *Conn) bool {
 // Splice moves the next bytes of the body to dst, for which CanSplice must hold,
 // and returns how many. An error belongs to the side that failed; io.EOF as
 // srcErr comes with or after the last bytes. A deadline that passes while bytes
-// still arrive is no error.
+// still arrive is no error. It may return early with nothing moved and no error.
 func (b *Body) Splice(dst *Conn, now, deadline time.Time) (n int64, srcErr, dstErr error) {
 	src := b.src
 	step := int64(spliceStep)
 	if b.left >= 0 {
 		step = min(step, b.left)
 	}
-	if err := src.armRead(deadline); err != nil {
+	if err := src.armRead(dst.spliceLook(now, deadline)); err != nil {
 		return 0, err, nil
 	}
 	if err := dst.armWrite(now); err != nil {
@@ -56,6 +56,19 @@ func (b *Body) Splice(dst *Conn, now, deadline time.Time) (n int64, srcErr, dstE
 	default:
 		return n, err, nil
 	}
+}
+
+// spliceLook is when a splice that wants to wait until deadline has to look up,
+// so that the deadline armed for its writes has not passed before they begin.
+func (c *Conn) spliceLook(now, deadline time.Time) time.Time {
+	if c.writeStall <= 0 {
+		return deadline
+	}
+	look := now.Add(c.writeStall / 4)
+	if !deadline.IsZero() && deadline.Before(look) {
+		return deadline
+	}
+	return look
 }
 
 // spliceTimeout finds out whose deadline ended a splice.

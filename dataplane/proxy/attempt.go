@@ -126,7 +126,7 @@ func (ex *exchange) exchangeHeads(reused bool) (reason Reason, unsent bool) {
 		if err != nil {
 			continue
 		}
-		if ex.res.Status >= 200 {
+		if ex.res.Status >= 200 || ex.res.Status == 101 && ex.res.Upgrade != nil && ex.req.Upgrade != nil {
 			ex.now = time.Now()
 			ex.header = ex.now.Sub(ex.sentAt)
 			return ReasonOK, false

@@ -73,6 +73,9 @@ const (
 	ReasonResponseCut
 	// ReasonResponseBodyTimeout: the endpoint paused too long inside the body.
 	ReasonResponseBodyTimeout
+	// ReasonStreamIdle: an upgraded connection was silent in both directions for
+	// too long.
+	ReasonStreamIdle
 
 	reasonCount
 )
@@ -138,6 +141,7 @@ var reasons = [reasonCount]reasonRow{
 	ReasonUpstreamReset:         {"upstream_reset", 502, "connection_terminated", SideUpstream, false},
 	ReasonInvalidResponse:       {"invalid_response", 502, "http_protocol_error", SideUpstream, false},
 	ReasonResponseCut:           {"response_cut", 502, "http_response_incomplete", SideUpstream, true},
+	ReasonStreamIdle:            {"stream_idle_timeout", 0, "", SideProxy, true},
 	ReasonResponseBodyTimeout:   {"response_body_timeout", 504, "http_response_timeout", SideUpstream, true},
 }
 

@@ -35,6 +35,10 @@ func (ex *exchange) prepare() {
 	if req.AcceptTrailers {
 		out = append(out, "TE: trailers\r\nConnection: TE\r\n"...)
 	}
+	if req.Upgrade != nil {
+		out = append(out, "Connection: Upgrade\r\n"...)
+		out = http1.AppendField(out, "Upgrade", req.Upgrade)
+	}
 	switch {
 	case req.Chunked:
 		out = append(out, "Transfer-Encoding: chunked\r\n"...)

@@ -15,7 +15,7 @@ func (ex *exchange) whole() bool {
 	if !done {
 		return err != nil
 	}
-	return !ex.req.Chunked && !ex.req.Expect100 && ex.req.ContentLength <= int64(len(ex.c.Buffered()))
+	return !ex.req.Chunked && !ex.req.Expect100 && ex.req.Upgrade == nil && ex.req.ContentLength <= int64(len(ex.c.Buffered()))
 }
 
 // receive reads and parses the head of the request.

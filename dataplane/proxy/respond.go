@@ -13,6 +13,9 @@ var framing = http1.Kinds(http1.Connection, http1.ContentLength, http1.TransferE
 
 // respond writes the head of the response to the client and streams the body.
 func (ex *exchange) respond() Reason {
+	if ex.res.Status == 101 {
+		return ex.tunnel()
+	}
 	length, chunked, untilClose := ex.res.BodyFraming(ex.req.Method)
 	oldClient := ex.req.Minor == 0
 	ex.upSpent = ex.res.Close || untilClose

@@ -84,6 +84,7 @@ func (t *batch) fill(routes int) {
 // as b wants, and returns the median time of a match over the batches. A
 // neighbor on the machine disturbs some batches, but not most.
 func (l layout) nsPerMatch(b *testing.B, table *Table[*rule], routes int) float64 {
+	b.Helper()
 	t := &batch{layout: l, rnd: rand.NewPCG(1, 2), buf: make([]byte, 0, 1<<15)}
 	const perNs = 8
 	var histogram [1000 * perNs]int

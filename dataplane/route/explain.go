@@ -215,7 +215,7 @@ func wholeMatch(expr, value string) bool {
 	}
 	re.Longest()
 	at := re.FindStringIndex(value)
-	return at != nil && at[0] == 0 && at[1] == len(value)
+	return slices.Equal(at, []int{0, len(value)})
 }
 
 // explainQuery returns the decoded value of the first parameter called name.
@@ -251,8 +251,9 @@ func describePath(p plan.PathMatch) string {
 		return "Exact " + p.Value
 	case plan.PathPrefix:
 		return "PathPrefix " + p.Value
+	default:
+		return "RegularExpression " + p.Value
 	}
-	return "RegularExpression " + p.Value
 }
 
 // describeMatch returns a match in words: "PathPrefix /api, method GET, header

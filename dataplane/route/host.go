@@ -199,14 +199,14 @@ func childHash(parent uint32, segment []byte) uint64 {
 // indexed returns the child of a parent that has many.
 func (t *trie) indexed(parent uint32, key uint64, segment []byte) uint32 {
 	hash := childHash(parent, segment)
-	slots := t.index.slots
+	slots, tag := t.index.slots, uint32(hash>>32)
 	mask := uint64(len(slots) - 1)
 	for i := hash & mask; ; i = (i + 1) & mask {
 		s := slots[i]
 		if s.child == 0 {
 			return 0
 		}
-		if s.tag == uint32(hash>>32) && t.nodes[s.child].next == parent && t.is(s.child, key, segment) {
+		if s.tag == tag && t.nodes[s.child].next == parent && t.is(s.child, key, segment) {
 			return s.child
 		}
 	}

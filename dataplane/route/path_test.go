@@ -116,7 +116,7 @@ func naivePath(path string) (string, error) {
 	if !strings.HasPrefix(path, "/") {
 		return "", errors.New("relative")
 	}
-	if regexp.MustCompile(`[^!-~]|[#?\\]|%00|%5[cC]`).MatchString(path) {
+	if regexp.MustCompile(`[^\x21-\x7e]|[#?\\]|%00|%5[cC]`).MatchString(path) {
 		return "", errors.New("forbidden")
 	}
 	escape := regexp.MustCompile(`%[0-9A-Fa-f]{2}`)

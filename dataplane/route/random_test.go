@@ -146,6 +146,7 @@ func (d *dice) request() (r *Request, ok bool) {
 // and holds what they answer against the explanation. It returns how many
 // requests were taken.
 func checkRandom(t *testing.T, d *dice, requests int) (taken int) {
+	t.Helper()
 	entries := d.entries()
 	table, err := Build(entries, nil)
 	if err != nil {

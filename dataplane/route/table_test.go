@@ -67,11 +67,11 @@ func entry(value string, hostnames string, matches ...plan.Match) Entry[string] 
 	return Entry[string]{Value: value, Hostnames: strings.Fields(hostnames), Matches: matches}
 }
 
-func build(t testing.TB, entries ...Entry[string]) *Table[string] {
-	t.Helper()
+func build(tb testing.TB, entries ...Entry[string]) *Table[string] {
+	tb.Helper()
 	table, err := Build(entries, nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return table
 }
