@@ -100,10 +100,10 @@ type piece struct {
 }
 
 func (o *piece) add(from, to int) {
-	switch {
-	case o.to == from:
+	switch o.to {
+	case from:
 		o.to = to
-	case o.to == o.from:
+	case o.from: // nothing yet
 		o.from, o.to = from, to
 	default:
 		o.to += copy(o.b[o.to:], o.b[from:to])
@@ -113,8 +113,9 @@ func (o *piece) add(from, to int) {
 // Scan takes the bytes p of the body, as received. out is what to forward: a
 // part of p, which it may have changed, or memory of c, valid until the next
 // call. consumed is how many bytes of p belong to the body: all, unless done
-// says that it ended; the rest is not the body's. An error is an *Error of
-// status 400, final, and the message can only be cut off.
+// says that it ended; the rest is not the body's. An error is an *Error,
+// final, of status 400 (which the body of a response turns into a 502); the
+// message can only be cut off.
 func (c *Chunked) Scan(p []byte) (out []byte, consumed int, done bool, err error) {
 	if c.failed == noFault {
 		o := piece{b: p}

@@ -345,12 +345,12 @@ func TestASpliceSaysWhichSideFailed(t *testing.T) {
 // A write's deadline was armed before a splice waited for its source: a source
 // that was silent for longer than a peer may stall made the peer look stalled.
 func TestASpliceMayWaitForItsSourceLongerThanAPeerMayStall(t *testing.T) {
-	const stall = 40 * time.Millisecond
+	const stall = 2 * time.Second
 	src, from := tcpPipe(t)
 	wrapped, to := tcpPipe(t)
 	dst := http1.NewConn(wrapped.NetConn(), stall)
 	go func() {
-		time.Sleep(5 * stall)
+		time.Sleep(stall + stall/4)
 		_, _ = io.WriteString(from, "late")
 		_ = from.CloseWrite()
 	}()

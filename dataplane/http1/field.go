@@ -15,7 +15,8 @@ type Field struct {
 }
 
 // scanField parses the field line at b[i:] into f and returns the index behind
-// its CR LF. 0 without a fault says that b ends before the line does.
+// its CR LF. 0 without a fault says that b ends before the line does. f is
+// written only when the line is good.
 func scanField(b []byte, i int, f *Field) (next int, flt fault) {
 	start := i
 	i, classes := nameEnd(b, i)
@@ -25,7 +26,7 @@ func scanField(b []byte, i int, f *Field) (next int, flt fault) {
 	if b[i] != ':' || i == start {
 		return 0, nameFault(b[i], i == start)
 	}
-	f.Name = b[start:i:i]
+	name := b[start:i:i]
 	i++
 	for i < len(b) && isSpace(b[i]) {
 		i++
@@ -48,9 +49,8 @@ func scanField(b []byte, i int, f *Field) (next int, flt fault) {
 	for i > start && isSpace(b[i-1]) {
 		i--
 	}
-	f.Value = b[start:i:i]
-	f.Kind = kindOf(f.Name)
-	f.Drop = classes != tokenPlain && (classes&tokenUnderscore != 0 || aliasOf(f.Name) != Unknown)
+	f.Name, f.Value, f.Kind = name, b[start:i:i], kindOf(name)
+	f.Drop = classes != tokenPlain && (classes&tokenUnderscore != 0 || aliasOf(name) != Unknown)
 	return next, noFault
 }
 

@@ -4,7 +4,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/route"
 )
+
+var _ route.HeaderSource = (*Request)(nil)
 
 // The forms beside those of refusedRequests that are good, and what they mean.
 // want is method, target, host and authority, then what else is told apart.

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bytes"
+	"errors"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/route"
 )
@@ -106,16 +107,16 @@ func (r *Request) resolveAbsolute() fault {
 // pathFault returns the fault of an error of route.CanonicalPath. Bytes that a
 // target cannot hold were seen before.
 func pathFault(err error) fault {
-	switch err {
-	case route.ErrPathEscape:
+	switch {
+	case errors.Is(err, route.ErrPathEscape):
 		return faultPathEscape
-	case route.ErrPathNul:
+	case errors.Is(err, route.ErrPathNul):
 		return faultPathNul
-	case route.ErrPathBackslash:
+	case errors.Is(err, route.ErrPathBackslash):
 		return faultPathBackslash
-	case route.ErrPathAboveRoot:
+	case errors.Is(err, route.ErrPathAboveRoot):
 		return faultPathAboveRoot
-	case route.ErrPathHiddenDot:
+	case errors.Is(err, route.ErrPathHiddenDot):
 		return faultPathHiddenDot
 	}
 	return faultTargetForm

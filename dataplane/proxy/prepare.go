@@ -19,7 +19,7 @@ const (
 // ours are the fields of a request that the proxy writes itself or that would
 // let the client speak for it, in every spelling.
 var ours = http1.Kinds(http1.Host, http1.Connection, http1.ContentLength, http1.TransferEncoding, http1.Expect, http1.TE,
-	http1.Trailer, http1.XForwardedFor, http1.XForwardedProto, http1.XForwardedHost, http1.XForwardedPort,
+	http1.XForwardedFor, http1.XForwardedProto, http1.XForwardedHost, http1.XForwardedPort,
 	http1.XForwardedServer, http1.XForwardedPrefix, http1.XForwardedOther, http1.Forwarded, http1.XRealIP,
 	http1.XRequestID)
 

@@ -141,7 +141,7 @@ func (q *lineQueue) run() {
 			case <-q.wake:
 			}
 		}
-		batch, closed = q.take(batch[:0])
+		batch, closed = q.take(batch)
 		failing = q.write(batch, failing)
 	}
 }
@@ -159,14 +159,14 @@ func (q *lineQueue) mayLinger() bool {
 func (q *lineQueue) take(before []*chunk) (batch []*chunk, closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, c := range before[:cap(before)] {
-		if c != nil && len(q.spare) < maxSpare {
+	for i, c := range before {
+		before[i] = nil
+		if len(q.spare) < maxSpare {
 			c.buf, c.lines = c.buf[:0], 0
 			q.spare = append(q.spare, c)
 		}
 	}
-	clear(before[:cap(before)])
-	batch, q.waiting, q.bytes = q.waiting, before, 0
+	batch, q.waiting, q.bytes = q.waiting, before[:0], 0
 	return batch, q.closed
 }
 

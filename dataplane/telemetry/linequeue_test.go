@@ -173,6 +173,30 @@ func TestAStuckOutputLosesLinesAndCountsThemAndHoldsNobodyUp(t *testing.T) {
 	})
 }
 
+func TestChunksAreUsedAgainWithoutMixingLines(t *testing.T) {
+	out := &sink{}
+	var want strings.Builder
+	lines := 0
+	inBubble(t, out, func(q *lineQueue) {
+		// Rounds of so many chunks, up and down so that old ones would show.
+		for round, chunks := range []int{1, 5, 1, 2, 7, 1, 1, 3, 6, 1} {
+			for i := range chunks * chunkSize / 1000 {
+				ln := fmt.Sprintf("%d %d %s\n", round, i, strings.Repeat("x", 980))
+				want.WriteString(ln)
+				lines++
+				q.add([]byte(ln))
+			}
+			time.Sleep(time.Second)
+			if n := q.written.Load(); n != uint64(lines) {
+				t.Errorf("round %d: %d lines counted, want %d", round, n, lines)
+			}
+		}
+	})
+	if out.all() != want.String() {
+		t.Error("what was written is not what was logged")
+	}
+}
+
 func TestAFailingOutputLosesItsLinesAndIsTriedAgain(t *testing.T) {
 	out := &sink{err: errors.New("no space")}
 	inBubble(t, out, func(q *lineQueue) {
