@@ -55,7 +55,7 @@ func bodyQuery(w http.ResponseWriter, r *http.Request) (q proxy.Query, err error
 func parameterQuery(raw string) (q proxy.Query, err error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
-		return q, fmt.Errorf("the parameters cannot be read: %w; with curl, use -G --data-urlencode url=...", err)
+		return q, fmt.Errorf("the parameters cannot be read: %w; with curl, use -G --data-urlencode url=URL", err)
 	}
 	single := map[string]*string{"method": &q.Method, "url": &q.URL, "host": &q.Host}
 	for name, given := range values {

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/pprof" //nolint:gosec // it registers itself at http.DefaultServeMux, which nothing here serves
+	"net/http/pprof" // it registers itself at http.DefaultServeMux, which nothing here serves
 	"strings"
 )
 

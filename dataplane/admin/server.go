@@ -86,7 +86,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	go func() { failed <- srv.Serve(l) }()
 	select {
 	case err := <-failed:
-		return fmt.Errorf("admin port %s: %w", l.Addr(), err)
+		return failure(l, err)
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
@@ -94,8 +94,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if srv.Shutdown(grace) != nil {
 		_ = srv.Close() // cuts what is left; there is nothing to do about an error
 	}
-	<-failed
-	return nil
+	return failure(l, <-failed)
+}
+
+// failure returns the error of a server that was not asked to end.
+func failure(l net.Listener, err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("admin port %s: %w", l.Addr(), err)
 }
 
 // errorLog takes the lines that net/http logs, such as panics of a page.

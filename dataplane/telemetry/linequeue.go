@@ -18,8 +18,8 @@ const (
 	// maxWaiting bounds the bytes that wait for the writer. As much again may
 	// be in its hands.
 	maxWaiting = 4 << 20
-	// maxSpare is the number of unused chunks that are kept.
-	maxSpare = 4
+	// maxSpare is the number of unused chunks that are kept, 1 MiB of them.
+	maxSpare = 16
 	// linger is how long the writer waits, once a line has come, for others to
 	// write together with it.
 	linger = 50 * time.Millisecond

@@ -179,7 +179,7 @@ func TestChunksAreUsedAgainWithoutMixingLines(t *testing.T) {
 	lines := 0
 	inBubble(t, out, func(q *lineQueue) {
 		// Rounds of so many chunks, up and down so that old ones would show.
-		for round, chunks := range []int{1, 5, 1, 2, 7, 1, 1, 3, 6, 1} {
+		for round, chunks := range []int{1, 5, 1, 2, 20, 1, 1, 3, 6, 1} {
 			for i := range chunks * chunkSize / 1000 {
 				ln := fmt.Sprintf("%d %d %s\n", round, i, strings.Repeat("x", 980))
 				want.WriteString(ln)
