@@ -4,7 +4,7 @@
 // and the defaults of the routes of a class).
 //
 // The package owns their Go types, the markers that the CRDs in config/crd are
-// generated from, and the condition types and reasons. It has no behaviour:
+// generated from, and the condition types and reasons. It has no behavior:
 // what a field means in traffic is decided in controllers/translate.
 //
 // Names follow Gateway API wherever it has a word for the thing, so that a

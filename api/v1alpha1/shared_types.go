@@ -180,7 +180,7 @@ const (
 	ReasonTargetTaken = "TargetTaken"
 )
 
-// DefaultClassAnnotation, set to "true" on a ProxyClass, makes it the class of
+// DefaultClassAnnotation makes a ProxyClass on which it is "true" the class of
 // the routes that name none.
 const DefaultClassAnnotation = "ferrum.dev/is-default-class"
 
