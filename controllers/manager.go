@@ -1,0 +1,167 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
+)
+
+const (
+	// never is a time that no process sees the end of: the caches may take as
+	// long as the API server is away.
+	never = 100 * 365 * 24 * time.Hour
+
+	// Between two tries to apply a plan that was refused.
+	minRetry = 200 * time.Millisecond
+	maxRetry = 15 * time.Second
+
+	// stopGrace bounds what Run waits for after its context has ended, the
+	// release of the Lease above all.
+	stopGrace = 5 * time.Second
+
+	// Status writes per second, and how many may come at once. They bound what
+	// a change of 5,000 routes does to the API server (it takes 100 s).
+	statusQPS   = 50
+	statusBurst = 100
+)
+
+// newScheme knows every kind that is watched.
+func newScheme() (*runtime.Scheme, error) {
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, discoveryv1.AddToScheme, v1alpha1.AddToScheme, gatewayv1.Install,
+	} {
+		if err := add(s); err != nil {
+			return nil, fmt.Errorf("build the scheme: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// newMapper maps the kinds that are watched to their resources. It is fixed, so
+// that neither an API server that is away nor a CRD that is missing can fail an
+// informer: its lists fail, and are tried again until they do not.
+func newMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
+	core, own, gateway := corev1.SchemeGroupVersion, v1alpha1.GroupVersion, gatewayv1.SchemeGroupVersion
+	m := meta.NewDefaultRESTMapper([]schema.GroupVersion{core, discoveryv1.SchemeGroupVersion, own, gateway})
+	m.Add(core.WithKind("Service"), meta.RESTScopeNamespace)
+	m.Add(core.WithKind("Namespace"), meta.RESTScopeRoot)
+	m.Add(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
+	m.Add(own.WithKind("ProxyRoute"), meta.RESTScopeNamespace)
+	m.Add(own.WithKind("BackendPolicy"), meta.RESTScopeNamespace)
+	m.Add(own.WithKind("ProxyClass"), meta.RESTScopeRoot)
+	m.Add(gateway.WithKind("ReferenceGrant"), meta.RESTScopeNamespace)
+	return m, nil
+}
+
+// newManager makes a manager that holds the caches and starts and stops what
+// runs on them. Its own leader election, which would end the process with the
+// Lease, and its servers are off.
+func newManager(cfg *rest.Config, o Options, m *metrics) (manager.Manager, error) {
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, err
+	}
+	yes, no, grace := true, false, stopGrace
+	w := &watchErrors{log: o.Log, metrics: m}
+	mgr, err := manager.New(cfg, manager.Options{
+		Scheme:         scheme,
+		MapperProvider: newMapper,
+		Logger:         o.Log.V(1), // errors are errors still; that workers start is no news
+		Cache: cache.Options{
+			ReaderFailOnMissingInformer: true,
+			DefaultTransform:            slim,
+			// Lists hand out what the caches hold. Every reader in this package
+			// treats it as read-only.
+			DefaultUnsafeDisableDeepCopy: &yes,
+			DefaultWatchErrorHandler:     w.handle,
+			NewInformer: func(lw toolscache.ListerWatcher, obj runtime.Object, resync time.Duration, ix toolscache.Indexers) toolscache.SharedIndexInformer {
+				return toolscache.NewSharedIndexInformer(patient(lw, kindOf(obj), w.report), obj, resync, ix)
+			},
+		},
+		LeaderElection:          false,
+		Metrics:                 metricsserver.Options{BindAddress: "0"},
+		HealthProbeBindAddress:  "0",
+		GracefulShutdownTimeout: &grace,
+		Controller: config.Controller{
+			NeedLeaderElection: &no,
+			SkipNameValidation: &yes,
+			CacheSyncTimeout:   never,
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the controller manager: %w", err)
+	}
+	return mgr, nil
+}
+
+// setup adds the reconciler with its watches, the status writer and the elector
+// to mgr.
+func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, m *metrics) error {
+	statusCfg := rest.CopyConfig(cfg)
+	statusCfg.QPS, statusCfg.Burst = statusQPS, statusBurst
+	statusClient, err := client.New(statusCfg, client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
+	if err != nil {
+		return fmt.Errorf("make a client for statuses: %w", err)
+	}
+	writer := newStatusWriter(mgr.GetCache(), statusClient, o.Log, m)
+	elector, err := newElector(cfg, o, writer)
+	if err != nil {
+		return err
+	}
+
+	events := &trigger{holdOff: o.HoldOff}
+	grants := newGrantSource(mgr.GetCache(), api, o.DiscoveryInterval, events, o.Log)
+	r := &reconciler{
+		reader: mgr.GetCache(), grants: grants, applier: o.Applier, verdicts: writer,
+		events: events, metrics: m, log: o.Log,
+	}
+	c, err := controller.NewTyped("plan", mgr, controller.TypedOptions[key]{
+		Reconciler:  r,
+		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[key](minRetry, maxRetry),
+	})
+	if err != nil {
+		return fmt.Errorf("make the controller: %w", err)
+	}
+	sources := append(watches(mgr.GetCache(), events, &r.referred, writer.nudge), source.TypedSource[key](grants))
+	for _, s := range sources {
+		if err := c.Watch(s); err != nil {
+			return fmt.Errorf("watch: %w", err)
+		}
+	}
+	for _, run := range []func(context.Context) error{writer.run, elector.run} {
+		if err := mgr.Add(onEveryReplica(run)); err != nil {
+			return fmt.Errorf("add to the controller manager: %w", err)
+		}
+	}
+	return nil
+}
+
+// onEveryReplica is a Runnable that does not wait for the manager's election.
+type onEveryReplica func(context.Context) error
+
+// Start runs it.
+func (f onEveryReplica) Start(ctx context.Context) error { return f(ctx) }
+
+// NeedLeaderElection says no.
+func (onEveryReplica) NeedLeaderElection() bool { return false }

@@ -1,0 +1,239 @@
+package manifests
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+const validRoute = `
+apiVersion: ferrum.dev/v1alpha1
+kind: ProxyRoute
+metadata: {name: web}
+spec:
+  hostnames: [web.example.com, "*.example.com"]
+  rules:
+  - backendRefs: [{name: web, port: 80}]
+  - name: api
+    matches:
+    - path: {type: Exact, value: "/a-b/~c/%20;x"}
+      method: GET
+      headers: [{name: X-A, value: "1"}]
+      queryParams: [{name: v, value: "2"}]
+    - path: {type: RegularExpression, value: "/a//b/(.*)#?"}
+    backendRefs: [{name: web, port: http, weight: 0}, {name: web, port: 80, namespace: other, weight: 1}]
+    timeouts: {request: 1m, connect: 1s, responseHeader: 60s}
+    limits: {maxRequestBodyBytes: 16Mi}
+    backendPolicy: {loadBalancing: {type: RoundRobin}}
+`
+
+const validPolicy = `
+apiVersion: ferrum.dev/v1alpha1
+kind: BackendPolicy
+metadata: {name: web}
+spec:
+  targetRefs: [{name: web}, {kind: Service, name: api, port: 80}, {name: api, port: http}]
+  loadBalancing: {}
+`
+
+const validClass = `
+apiVersion: ferrum.dev/v1alpha1
+kind: ProxyClass
+metadata: {name: ferrum}
+spec:
+  allowedRoutes:
+  - namespaces: {from: All}
+    hostnames: ["*", "*.example.com", example.com]
+  - namespaces: {from: Selector, selector: {matchLabels: {team: a}}}
+  defaults:
+    timeouts: {request: 0s, connect: 5s}
+    limits: {maxRequestBodyBytes: 0}
+`
+
+func TestValidObjectsPass(t *testing.T) {
+	for _, manifest := range []string{
+		validRoute, validPolicy, validClass,
+		"apiVersion: ferrum.dev/v1alpha1\nkind: ProxyClass\nmetadata: {name: empty}\n",
+		"{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {clusterIP: None}}",
+		"{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {type: ExternalName, externalName: a.example}}",
+		"{apiVersion: v1, kind: Secret, metadata: {name: a}, data: {a: YQ==}}",
+		"{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {b: c}}}",
+		"{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: a, labels: {kubernetes.io/service-name: a}}, addressType: IPv4, endpoints: [{addresses: [127.0.0.1]}]}",
+		"{apiVersion: gateway.networking.k8s.io/v1, kind: ReferenceGrant, metadata: {name: a}, spec: {from: [{group: ferrum.dev, kind: ProxyRoute, namespace: a}], to: [{group: '', kind: Service}]}}",
+		"{apiVersion: gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {name: a}, spec: {from: [{group: ferrum.dev, kind: ProxyRoute, namespace: a}], to: [{group: '', kind: Service, name: b}]}}",
+	} {
+		if errs := Validate([]byte(manifest)); len(errs) > 0 {
+			t.Errorf("%s\n%v", manifest, errors.Join(errs...))
+		}
+	}
+}
+
+// ruleCases breaks each rule of the schemas, in the words of replacements in a
+// valid object, and has the message that comes.
+var ruleCases = []struct {
+	object, old, new string
+	path, message    string
+}{
+	{validRoute, "- backendRefs", "- name: api\n    backendRefs", "spec", "rule names must be unique"},
+	{validRoute, "port: 80}]\n", "port: 80, weight: 0}]\n", "spec.rules[0]", "at least one backendRef must have a weight above 0"},
+	{validRoute, "name: api", "name: rule-7", "spec.rules[1]", "names of the form rule-<number> are given to rules without a name"},
+	{validRoute, "port: 80}]\n", "port: 0}]\n", "spec.rules[0].backendRefs[0].port", "port must be 1 to 65535 or a port name"},
+	{validRoute, "/a-b", "a-b", "spec.rules[1].matches[0].path", "path must start with '/'"},
+	{validRoute, "/a-b", "//a-b", "spec.rules[1].matches[0].path", "path must not contain '//'"},
+	{validRoute, "/a-b", "/./a-b", "spec.rules[1].matches[0].path", "path must not contain a '.' segment"},
+	{validRoute, "%20;x", "..", "spec.rules[1].matches[0].path", "path must not contain a '..' segment"},
+	{validRoute, "%20;x", "%2Fx", "spec.rules[1].matches[0].path", "path must not contain '%2f'"},
+	{validRoute, "%20;x", "#x", "spec.rules[1].matches[0].path", "path must not contain '#'"},
+	{validRoute, "%20;x", "?x", "spec.rules[1].matches[0].path", "path must not contain '?'; use queryParams"},
+	{validRoute, "%20;x", "a b", "spec.rules[1].matches[0].path",
+		"path must hold only characters allowed in a URL path (RFC 3986, 3.3); percent-encode the others"},
+	{validRoute, "request: 1m, connect: 1s", "request: 1s, connect: 2s", "spec.rules[1].timeouts", "connect must not be longer than request"},
+	{validRoute, "request: 1m", "request: 30s", "spec.rules[1].timeouts", "responseHeader must not be longer than request"},
+	{validRoute, "16Mi", "-1", "spec.rules[1].limits.maxRequestBodyBytes", `must be 0 to 2147483647 bytes, or a string such as "16Mi"`},
+	{validPolicy, "port: 80", "port: 65536", "spec.targetRefs[1].port", "port must be 1 to 65535 or a port name"},
+	{validClass, "from: All", "from: Selector", "spec.allowedRoutes[0].namespaces", "selector is for from: Selector, and required there"},
+	{validClass, "matchLabels: {team: a}", "matchLabels: {" + manyLabels(17) + "}", "spec.allowedRoutes[1].namespaces", "selector must have at most 16 matchLabels"},
+	{validClass, "matchLabels: {team: a}", "matchExpressions: [" + strings.Repeat("{key: a, operator: Exists},", 17) + "]",
+		"spec.allowedRoutes[1].namespaces", "selector must have at most 16 matchExpressions"},
+	{validClass, "request: 0s", "request: 4s", "spec.defaults.timeouts", "connect must not be longer than request"},
+	{validClass, "request: 0s, connect: 5s", "request: 4s, responseHeader: 5s", "spec.defaults.timeouts", "responseHeader must not be longer than request"},
+	{validClass, "maxRequestBodyBytes: 0", "maxRequestBodyBytes: 2147483648", "spec.defaults.limits.maxRequestBodyBytes", `must be 0 to 2147483647 bytes, or a string such as "16Mi"`},
+}
+
+func manyLabels(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString("l" + string(rune('a'+i)) + ": x, ")
+	}
+	return b.String()
+}
+
+func TestEveryRuleOfTheSchemasIsCheckedOffline(t *testing.T) {
+	for _, c := range ruleCases {
+		t.Run(c.message, func(t *testing.T) {
+			if !strings.Contains(c.object, c.old) {
+				t.Fatalf("the valid object has no %q", c.old)
+			}
+			errs := Validate([]byte(strings.Replace(c.object, c.old, c.new, 1)))
+			if !slices.ContainsFunc(errs, func(err error) bool { return says(err, c.path, c.message) }) {
+				t.Errorf("want %s: %s, got\n%v", c.path, c.message, errors.Join(errs...))
+			}
+		})
+	}
+
+	// A rule that is added to the API must have a case here.
+	kinds, err := customKinds()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for gvk, k := range kinds {
+		walkRules(k.structural, func(message string) {
+			if !slices.ContainsFunc(ruleCases, func(c struct{ object, old, new, path, message string }) bool {
+				return c.message == message && strings.Contains(c.object, "kind: "+gvk.Kind+"\n")
+			}) {
+				t.Errorf("%s: no case breaks the rule %q", gvk.Kind, message)
+			}
+		})
+	}
+}
+
+func says(err error, path, message string) bool {
+	var fe *field.Error
+	return errors.As(err, &fe) && fe.Field == path && strings.HasSuffix(err.Error(), ": "+message)
+}
+
+func walkRules(s *structuralschema.Structural, visit func(message string)) {
+	for _, r := range s.XValidations {
+		visit(r.Message)
+	}
+	for name := range s.Properties {
+		p := s.Properties[name]
+		walkRules(&p, visit)
+	}
+	if s.Items != nil {
+		walkRules(s.Items, visit)
+	}
+}
+
+func TestObjectsOfKubernetesAreDecodedStrictlyAndChecked(t *testing.T) {
+	const (
+		service = "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{name: http, port: 80}, {name: dns, port: 53, protocol: UDP}]}}"
+		slice   = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: a, labels: {kubernetes.io/service-name: a}}, " +
+			"addressType: IPv6, ports: [{name: http, port: 80, protocol: TCP}], endpoints: [{addresses: ['fd00::1']}]}"
+		grant = "{apiVersion: gateway.networking.k8s.io/v1, kind: ReferenceGrant, metadata: {name: a}, " +
+			"spec: {from: [{group: ferrum.dev, kind: ProxyRoute, namespace: shop}], to: [{group: '', kind: Service}]}}"
+		namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: a}}"
+		secret    = "{apiVersion: v1, kind: Secret, metadata: {name: a}, data: {a: YQ==}}"
+	)
+	for _, c := range []struct{ object, old, new, want string }{
+		{service, "name: a}", "name: a.b}", "metadata.name"},
+		{service, "name: a}", "name: a, namespace: A}", "metadata.namespace"},
+		{service, "ports:", "prots:", `unknown field "spec.prots"`},
+		{service, "port: 80", "port: 0", "spec.ports[0].port"},
+		{service, "port: 80", "port: http", "spec.ports.port"},
+		{service, "name: http, ", "", "spec.ports[0].name: Required"},
+		{service, "name: http", "name: Http", "spec.ports[0].name: Invalid"},
+		{service, "name: http", "name: dns", "spec.ports[1].name: Duplicate"},
+		{service, "port: 53, protocol: UDP", "port: 80", "spec.ports[1]: Duplicate"},
+		{service, "protocol: UDP", "protocol: ICMP", "spec.ports[1].protocol: Unsupported"},
+		{service, "spec: {", "spec: {type: ExternalName, ", "spec.externalName: Required"},
+		{service, "spec: {", "spec: {type: Elastic, ", "spec.type: Unsupported"},
+		{service, "ports: [{name: http, port: 80}, {name: dns, port: 53, protocol: UDP}]", "", "spec.ports: Required"},
+		{slice, "IPv6", "IPv5", "addressType: Unsupported"},
+		{slice, "addressType: IPv6, ", "", "addressType: Required"},
+		{slice, "IPv6", "IPv4", "endpoints[0].addresses[0]: Invalid"},
+		{slice, "IPv6", "FQDN", "endpoints[0].addresses[0]: Invalid"},
+		{slice, "fd00::1", "fe80::1%eth0", "endpoints[0].addresses[0]: Invalid"},
+		{slice, "fd00::1", "::", "may not be unspecified"},
+		{slice, "fd00::1", "ff02::1", "may not be a multicast address"},
+		{slice, "['fd00::1']", "[]", "endpoints[0].addresses: Required"},
+		{slice, "['fd00::1']", "[" + strings.Repeat("'fd00::1',", 101) + "]", "endpoints[0].addresses: Too many"},
+		{slice, "[{addresses: ['fd00::1']}]", "[" + strings.Repeat("{addresses: ['fd00::1']},", 1001) + "]", "endpoints: Too many"},
+		{slice, "kubernetes.io/service-name", "app", "metadata.labels[kubernetes.io/service-name]: Required"},
+		{slice, "port: 80", "port: 65536", "ports[0].port: Invalid"},
+		{slice, "protocol: TCP}", "protocol: TCP}, {name: http, port: 81}", "ports[1].name: Duplicate"},
+		{slice, "name: http", "name: ht_tp", "ports[0].name: Invalid"},
+		{slice, "protocol: TCP", "protocol: tcp", "ports[0].protocol: Unsupported"},
+		{grant, "from: [{group: ferrum.dev, kind: ProxyRoute, namespace: shop}], ", "", "spec.from: Required"},
+		{grant, "to: [{group: '', kind: Service}]", "to: []", "spec.to: Required"},
+		{grant, ", namespace: shop", "", "spec.from[0].namespace: Required"},
+		{grant, "namespace: shop", "namespace: a.b", "spec.from[0].namespace: Invalid"},
+		{grant, "kind: ProxyRoute", "kind: ''", "spec.from[0].kind: Required"},
+		{grant, "kind: Service", "kind: v1/Service", "spec.to[0].kind: Invalid"},
+		{grant, "ferrum.dev", "Ferrum", "spec.from[0].group: Invalid"},
+		{namespace, "name: a}", "name: a.b}", "metadata.name"},
+		{namespace, "metadata:", "spec: {finalisers: []}, metadata:", `unknown field "spec.finalisers"`},
+		{secret, "YQ==", "'?'", "illegal base64"},
+		{secret, "name: a}", "name: a, labels: {a: 'b c'}}", "metadata.labels"},
+	} {
+		if !strings.Contains(c.object, c.old) {
+			t.Fatalf("the valid object has no %q", c.old)
+		}
+		if errs := Validate([]byte(c.object)); len(errs) > 0 {
+			t.Fatalf("the valid object: %v", errs)
+		}
+		errs := Validate([]byte(strings.Replace(c.object, c.old, c.new, 1)))
+		if !slices.ContainsFunc(errs, func(err error) bool { return strings.Contains(err.Error(), c.want) }) {
+			t.Errorf("%s -> %s: want %s, got %v", c.old, c.new, c.want, errs)
+		}
+	}
+}
+
+func TestValidateTakesOneObject(t *testing.T) {
+	for manifest, want := range map[string]string{
+		"":                            "0 documents",
+		"a: 1\n---\nb: 2":             "2 documents",
+		"- a":                         "not an object",
+		"a: [":                        "line 1: ",
+		"a: 1":                        "apiVersion and kind must be set",
+		"{apiVersion: v1, kind: Pod}": "Pod of v1 is ignored",
+	} {
+		if errs := Validate([]byte(manifest)); len(errs) != 1 || !strings.Contains(errs[0].Error(), want) {
+			t.Errorf("%q: %v, want %s", manifest, errs, want)
+		}
+	}
+}

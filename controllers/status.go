@@ -1,0 +1,212 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
+)
+
+const (
+	// statusWorkers write at the same time, so that the latency of the API
+	// server is not what bounds the writes.
+	statusWorkers = 4
+
+	// Between two tries of a write that failed.
+	minWriteRetry = 500 * time.Millisecond
+	maxWriteRetry = 30 * time.Second
+)
+
+// statusWriter brings the statuses of objects to what the latest verdicts say,
+// while this replica leads. Objects that may need a write wait in a queue by
+// name, so however often a verdict changes meanwhile, one write follows. An
+// object gets there when its verdict changes, when it is updated in the API
+// (by us, by a user, by a writer that lost a race), and, all of them, when this
+// replica becomes the leader.
+//
+// Its methods may be called concurrently and do not wait for writes.
+type statusWriter struct {
+	reader  client.Reader // the caches
+	client  client.StatusClient
+	log     logr.Logger
+	metrics *metrics
+	queue   workqueue.TypedRateLimitingInterface[objectKey]
+
+	mu       sync.Mutex
+	verdicts verdictSet
+	term     context.Context // nil unless leading; ends with the leadership
+}
+
+func newStatusWriter(reader client.Reader, c client.StatusClient, log logr.Logger, m *metrics) *statusWriter {
+	return &statusWriter{
+		reader: reader, client: c, log: log, metrics: m,
+		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[objectKey](minWriteRetry, maxWriteRetry),
+			workqueue.TypedRateLimitingQueueConfig[objectKey]{Name: "status"}),
+	}
+}
+
+// publish makes set the latest verdicts.
+func (w *statusWriter) publish(set verdictSet) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := w.verdicts
+	w.verdicts = set
+	if w.term == nil {
+		return
+	}
+	for key, v := range set {
+		if old, ok := before[key]; !ok || !v.equal(old) {
+			w.queue.Add(key)
+		}
+	}
+}
+
+// nudge has the status of one object looked at.
+func (w *statusWriter) nudge(key objectKey) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.term != nil {
+		w.queue.Add(key)
+	}
+}
+
+// lead begins to write, until term ends or follow is called.
+func (w *statusWriter) lead(term context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if term.Err() != nil {
+		return // the term ended before this call got here
+	}
+	w.term = term
+	w.metrics.statusLeader.Set(1)
+	for key := range w.verdicts {
+		w.queue.Add(key)
+	}
+}
+
+// follow stops to write.
+func (w *statusWriter) follow() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.term = nil
+	w.metrics.statusLeader.Set(0)
+}
+
+// run writes until ctx ends.
+func (w *statusWriter) run(ctx context.Context) error {
+	var workers sync.WaitGroup
+	for range statusWorkers {
+		workers.Go(func() {
+			for w.next() {
+			}
+		})
+	}
+	<-ctx.Done()
+	w.queue.ShutDown()
+	workers.Wait()
+	return nil
+}
+
+// next handles one object of the queue; false when the queue was shut down.
+func (w *statusWriter) next() bool {
+	key, shutdown := w.queue.Get()
+	if shutdown {
+		return false
+	}
+	defer w.queue.Done(key)
+	w.mu.Lock()
+	v, ok := w.verdicts[key]
+	term := w.term
+	w.mu.Unlock()
+	if !ok || term == nil {
+		w.queue.Forget(key)
+		return true
+	}
+	if err := w.bring(term, key, v); err != nil && term.Err() == nil {
+		w.metrics.statusWrites.WithLabelValues(writeFailed).Inc()
+		w.log.Error(err, "cannot write a status; trying again", "object", key.String())
+		w.queue.AddRateLimited(key)
+		return true
+	}
+	w.queue.Forget(key)
+	return true
+}
+
+// bring makes one status what its verdict says, if it is not. A verdict on
+// another version than the cached one is out of date: the next build judges
+// again.
+func (w *statusWriter) bring(ctx context.Context, key objectKey, v verdict) error {
+	before, after, err := w.compare(ctx, key, v)
+	if err != nil || after == nil {
+		return client.IgnoreNotFound(err) // of a deleted object
+	}
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	switch err := w.client.Status().Patch(ctx, after, patch); {
+	case err == nil:
+		w.metrics.statusWrites.WithLabelValues(writeDone).Inc()
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		w.metrics.statusWrites.WithLabelValues(writeDropped).Inc()
+	default:
+		return fmt.Errorf("patch the status of %s: %w", key, err)
+	}
+	return nil
+}
+
+// compare returns the cached object and a copy with the status that v wants;
+// no copy when nothing is to be written.
+func (w *statusWriter) compare(ctx context.Context, key objectKey, v verdict) (before, after client.Object, err error) {
+	before = newObject(key.kind)
+	if err := w.reader.Get(ctx, key.NamespacedName, before); err != nil {
+		return nil, nil, err
+	}
+	if v.version != (version{before.GetUID(), before.GetGeneration()}) {
+		return before, nil, nil
+	}
+	conditions, changed := merge(*conditionsOf(before), v)
+	if route, ok := before.(*v1alpha1.ProxyRoute); ok {
+		changed = changed || route.Status.ObservedGeneration != v.generation || !slices.Equal(route.Status.Hostnames, v.hostnames)
+	}
+	if !changed {
+		return before, nil, nil
+	}
+	after = before.DeepCopyObject().(client.Object)
+	*conditionsOf(after) = conditions
+	if route, ok := after.(*v1alpha1.ProxyRoute); ok {
+		route.Status.ObservedGeneration, route.Status.Hostnames = v.generation, v.hostnames
+	}
+	return before, after, nil
+}
+
+// newObject returns an empty object of a kind.
+func newObject(k kind) client.Object {
+	switch k {
+	case kindRoute:
+		return &v1alpha1.ProxyRoute{}
+	case kindPolicy:
+		return &v1alpha1.BackendPolicy{}
+	default:
+		return &v1alpha1.ProxyClass{}
+	}
+}
+
+// conditionsOf returns where an object of ours has its conditions.
+func conditionsOf(o client.Object) *[]metav1.Condition {
+	switch o := o.(type) {
+	case *v1alpha1.ProxyRoute:
+		return &o.Status.Conditions
+	case *v1alpha1.BackendPolicy:
+		return &o.Status.Conditions
+	default:
+		return &o.(*v1alpha1.ProxyClass).Status.Conditions
+	}
+}

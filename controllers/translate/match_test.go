@@ -1,0 +1,100 @@
+package translate
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/route"
+)
+
+// One expression that the table cannot compile would keep a whole plan from
+// being served, so the two must agree on every expression.
+func TestRegexIsAcceptedExactlyWhenTheTableCompilesIt(t *testing.T) {
+	for _, expression := range []string{
+		"", "a", "a|b", "(?i)a", `\Qa.b`, `\Qa.b\E`, "(?s:.)", "^a$", "a{1000}", `\pL`, "[[:alpha:]]", "(?P<n>a)",
+		"(", ")", "a)|(b", "[z-a]", "a{2,1}", "a{1001}", "(a{100}){100}", `\`, `\C`, "(?<n", "*", "a**", "\xff", `\8`,
+		strings.Repeat("(", 999) + strings.Repeat(")", 999), strings.Repeat("(", 1000) + strings.Repeat(")", 1000),
+		strings.Repeat("(?:", 1001) + strings.Repeat(")", 1001),
+	} {
+		accepted := checkRegex(expression) == nil
+		if compiles := tableCompiles(expression); accepted != compiles {
+			t.Errorf("%.40q: accepted %v, the table compiles it: %v", expression, accepted, compiles)
+		}
+	}
+}
+
+func FuzzRegexIsAcceptedExactlyWhenTheTableCompilesIt(f *testing.F) {
+	for _, s := range []string{"a", "a)|(b", `\Qa`, "(?i)A{2}", "[z-a]"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, expression string) {
+		err := checkRegex(expression)
+		if compiles := tableCompiles(expression); (err == nil) != compiles {
+			t.Fatalf("%q: %v, the table compiles it: %v", expression, err, compiles)
+		}
+	})
+}
+
+func tableCompiles(expression string) bool {
+	_, err := route.Build([]route.Entry[int]{{
+		Hostnames: []string{"*"},
+		Matches:   []plan.Match{{Path: plan.PathMatch{Type: plan.PathRegex, Value: expression}}},
+		Value:     1,
+	}}, nil)
+	return err == nil
+}
+
+func TestGrantedHostnamesCoverWhatIsBelowThem(t *testing.T) {
+	var s hostSet
+	s.add("*.example.com")
+	s.add("Exact.Example.org")
+	for host, want := range map[string]bool{
+		"a.example.com": true, "a.b.example.com": true, "*.example.com": true, "*.a.example.com": true,
+		"exact.example.org": true,
+		"example.com":       false, "*.com": false, "aexample.com": false, "*": false, "com": false,
+		"a.exact.example.org": false, "*.example.org": false, "*.exact.example.org": false, "example.com.evil.org": false,
+	} {
+		if got := s.covers(host); got != want {
+			t.Errorf("covers(%q) = %v, want %v", host, got, want)
+		}
+	}
+	s.add("*")
+	if !s.covers("*") || !s.covers("any.org") {
+		t.Error(`"*" does not cover everything`)
+	}
+	if (&hostSet{}).covers("a") || (&hostSet{}).covers("*") {
+		t.Error("the empty set covers something")
+	}
+}
+
+func TestHostnamesAreValidated(t *testing.T) {
+	long := strings.Repeat("a", 63)
+	for host, want := range map[string]bool{
+		"a": true, "a.b": true, "*.a": true, "*": true, "xn--bcher-kva.example": true, "10.0.0.1": true, "a-b.c": true, long + ".a": true,
+		"": false, "*.": false, "a.": false, ".a": false, "a..b": false, "-a": false, "a-": false, "A": false, "a_b": false,
+		"*a": false, "a.*": false, "*.*.a": false, "a:80": false, "a/b": false, "ä": false, long + "a": false,
+		strings.Repeat("a.", 127): false, strings.Repeat("abc.", 63) + "abc": false,
+	} {
+		if got := validHostname(host); got != want {
+			t.Errorf("validHostname(%q) = %v, want %v", host, got, want)
+		}
+	}
+}
+
+func TestLongTextIsCutOnARuneBoundary(t *testing.T) {
+	s := strings.Repeat("ä", 100)
+	for limit := 3; limit < 220; limit++ {
+		got := cut(s, limit)
+		if len(got) > limit && len(s) > limit || !utf8.ValidString(got) {
+			t.Fatalf("cut at %d: %d bytes, %q", limit, len(got), got)
+		}
+	}
+	if got := list([]string{"a", "b"}, ", "); got != "a, b" {
+		t.Errorf("list of two: %q", got)
+	}
+	if got := listSome([]string{"a", "b", "c"}, ", ", 2); got != "a, b, and 1 more" {
+		t.Errorf("list of three, at most two: %q", got)
+	}
+}
