@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/go-logr/logr"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/ferrum-proxy/ferrum-proxy/controllers"
+)
+
+// podNamespaceFile is where a Pod finds the namespace that it runs in.
+const podNamespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+// clusterSource feeds the applier from an API server.
+func clusterSource(kubeconfig string, applier controllers.Applier, log logr.Logger) (func(context.Context) error, error) {
+	cfg, err := restConfig(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	cfg.UserAgent = "ferrum/" + currentVersion()
+	return func(ctx context.Context) error {
+		return controllers.Run(ctx, cfg, controllers.Options{
+			Applier:        applier,
+			Log:            log,
+			LeaseNamespace: leaseNamespace(os.Getenv("POD_NAMESPACE"), podNamespaceFile),
+		})
+	}, nil
+}
+
+// restConfig says how the API server is reached. There is no guessing of
+// ~/.kube/config or KUBECONFIG: a proxy that picked up somebody's cluster by
+// accident would serve it.
+func restConfig(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig != "" {
+		cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+		if err != nil {
+			return nil, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
+		}
+		return cfg, nil
+	}
+	cfg, err := rest.InClusterConfig()
+	if errors.Is(err, rest.ErrNotInCluster) {
+		return nil, errors.New("not in a cluster: give --manifests DIR|FILE to serve files, or --kubeconfig FILE")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("service account of the Pod: %w", err)
+	}
+	return cfg, nil
+}
+
+// leaseNamespace is the namespace of the status writer's lease: that of the
+// Pod, by its environment or its service account; else "", which leaves it to
+// the controllers.
+func leaseNamespace(env, file string) string {
+	if env != "" {
+		return env
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// Config is every setting of the process. What belongs to a route, a Service or
+// a team is no setting of the process: it is in the API's three kinds.
+//
+// Each field is a row of settings(), which gives its key in the configuration
+// file, its flag and its text in the reference.
+type Config struct {
+	// Manifests is a directory or file that is served instead of a cluster's
+	// objects; "" = a cluster.
+	Manifests string
+	// Kubeconfig says how the API server is reached; "" = from inside a Pod.
+	Kubeconfig string
+
+	HTTP struct {
+		// Address to listen on for HTTP; "" = off.
+		Address string
+	}
+	Admin struct {
+		// Address to listen on for probes, metrics and debug pages; "" = off.
+		Address string
+		// TokenFile holds the bearer token of everything but the probes; "" =
+		// no token is asked for. It is read once, at the start.
+		TokenFile string
+		// Pprof serves /debug/pprof.
+		Pprof bool
+	}
+	Drain struct {
+		// Delay between the end of readiness and the close of the listeners.
+		Delay time.Duration
+		// Timeout of the requests in flight after that.
+		Timeout time.Duration
+	}
+	Log struct {
+		// Format is json or text.
+		Format string
+		// Level is the lowest level that is written.
+		Level slog.Level
+	}
+	AccessLog struct {
+		// Format is off, json or text.
+		Format string
+		// Sample n writes one of n requests that ended well, and all others; at
+		// least 1.
+		Sample int
+	}
+}
+
+// DefaultConfig returns the settings of a process without flags and file.
+func DefaultConfig() *Config {
+	c := &Config{}
+	c.HTTP.Address = ":8080"
+	c.Admin.Address = ":9090"
+	c.Drain.Delay = 5 * time.Second
+	c.Drain.Timeout = 30 * time.Second
+	c.Log.Format = "json"
+	c.Log.Level = slog.LevelInfo
+	c.AccessLog.Format = "json"
+	c.AccessLog.Sample = 1
+	return c
+}
+
+// setting is a row of the configuration's reference.
+type setting struct {
+	key   string // path in the file
+	flag  string // "" = in the file only
+	doc   string // a sentence for --help and docs/operations.md
+	value pflag.Value
+}
+
+// settings returns all settings of c, bound to its fields.
+func (c *Config) settings() []setting {
+	return []setting{
+		{"manifests", "manifests", "directory or file of objects to serve without a cluster; read again on every change", (*text)(&c.Manifests)},
+		{"kubeconfig", "kubeconfig", "kubeconfig file of the cluster; empty = the Pod's service account", (*text)(&c.Kubeconfig)},
+		{"http.address", "http", `address of the HTTP listener; "" = off`, (*address)(&c.HTTP.Address)},
+		{"admin.address", "admin", `address of /livez, /readyz, /metrics and /debug; "" = off`, (*address)(&c.Admin.Address)},
+		{"admin.tokenFile", "", "file with the bearer token that everything but the probes asks for; read at start", (*text)(&c.Admin.TokenFile)},
+		{"admin.pprof", "", "serve /debug/pprof", (*toggle)(&c.Admin.Pprof)},
+		{"drain.delay", "drain-delay", "on SIGTERM, how long to go on accepting while not ready", (*duration)(&c.Drain.Delay)},
+		{"drain.timeout", "drain-timeout", "after that, how long requests in flight may take", (*duration)(&c.Drain.Timeout)},
+		{"log.format", "log-format", "json or text", &choice{&c.Log.Format, []string{"json", "text"}}},
+		{"log.level", "log-level", "error, warn, info or debug", (*level)(&c.Log.Level)},
+		{"accessLog.format", "access-log", "off, json or text, on standard output", &choice{&c.AccessLog.Format, []string{"off", "json", "text"}}},
+		{"accessLog.sample", "access-log-sample", "log one of N requests that ended well; the others always", (*count)(&c.AccessLog.Sample)},
+	}
+}
+
+// addFlags adds a flag for each setting that has one, bound to c's fields.
+func (c *Config) addFlags(fs *pflag.FlagSet) {
+	for _, s := range c.settings() {
+		if s.flag != "" {
+			fs.Var(s.value, s.flag, s.doc)
+		}
+	}
+}
+
+// loadConfig returns the defaults, overridden by the file (none if file is ""),
+// overridden by the flags that were given.
+func loadConfig(file string, flags *pflag.FlagSet) (*Config, error) {
+	c := DefaultConfig()
+	if file != "" {
+		if err := readConfigFile(file, c.settings()); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range c.settings() {
+		if s.flag == "" || !flags.Changed(s.flag) {
+			continue
+		}
+		if err := s.value.Set(flags.Lookup(s.flag).Value.String()); err != nil {
+			return nil, fmt.Errorf("--%s: %w", s.flag, err)
+		}
+	}
+	return c, c.validate()
+}
+
+// validate checks what no single setting can.
+func (c *Config) validate() error {
+	if c.Manifests != "" && c.Kubeconfig != "" {
+		return errors.New("manifests and kubeconfig are both set: serve files or a cluster, not both")
+	}
+	if c.HTTP.Address == "" && c.Admin.Address == "" {
+		return errors.New("http.address and admin.address are both off: nothing would listen")
+	}
+	return nil
+}
+
+// readToken returns the bearer token in a file, without surrounding white
+// space. "" is returned for no file only: an empty file is an error, because a
+// token that is asked for and missing must not open the admin port.
+func readToken(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("token file: %w", err)
+	}
+	token := strings.TrimSpace(string(data))
+	if token == "" {
+		return "", fmt.Errorf("token file %s is empty", file)
+	}
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return "", fmt.Errorf("token file %s: the token must be one word of printable ASCII", file)
+	}
+	return token, nil
+}

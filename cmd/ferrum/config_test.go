@@ -1,0 +1,209 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+)
+
+// load runs loadConfig on a file's text (none if "") and a command line.
+func load(t *testing.T, file string, args ...string) (*Config, error) {
+	t.Helper()
+	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	DefaultConfig().addFlags(fs)
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	path := ""
+	if file != "" {
+		path = filepath.Join(t.TempDir(), "ferrum.yaml")
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := loadConfig(path, fs)
+	return c, err
+}
+
+func TestConfigIsDefaultsThenFileThenFlags(t *testing.T) {
+	with := func(change func(*Config)) *Config {
+		c := DefaultConfig()
+		change(c)
+		return c
+	}
+	for _, tc := range []struct {
+		name string
+		file string
+		args []string
+		want *Config
+	}{
+		{name: "nothing given", want: DefaultConfig()},
+		{name: "a file of comments", file: "# nothing\n", want: DefaultConfig()},
+		{name: "a section without keys", file: "admin:\n", want: DefaultConfig()},
+		{
+			name: "file over defaults",
+			file: "http: {address: ':80'}\ndrain:\n  delay: 1m30s\n",
+			want: with(func(c *Config) { c.HTTP.Address = ":80"; c.Drain.Delay = 90 * time.Second }),
+		},
+		{
+			name: "flag over file, other keys of the file stay",
+			file: "http: {address: ':80'}\nlog: {level: debug, format: text}\n",
+			args: []string{"--http=:81", "--log-level", "warn"},
+			want: with(func(c *Config) { c.HTTP.Address = ":81"; c.Log.Level = slog.LevelWarn; c.Log.Format = "text" }),
+		},
+		{
+			name: "a flag that repeats the default wins over the file",
+			file: "http: {address: ':80'}\n",
+			args: []string{"--http=:8080"},
+			want: DefaultConfig(),
+		},
+		{
+			name: "an empty flag switches off what the file switches on",
+			file: "http: {address: ':80'}\n",
+			args: []string{"--http="},
+			want: with(func(c *Config) { c.HTTP.Address = "" }),
+		},
+		{
+			name: "every key of the file",
+			file: `
+manifests: /srv/manifests
+kubeconfig: ""
+http: {address: "127.0.0.1:1"}
+admin: {address: "[::1]:2", tokenFile: /token, pprof: true}
+drain: {delay: 1s, timeout: 2s}
+log: {format: text, level: error}
+accessLog: {format: "off", sample: 100}
+`,
+			want: with(func(c *Config) {
+				c.Manifests = "/srv/manifests"
+				c.HTTP.Address = "127.0.0.1:1"
+				c.Admin.Address, c.Admin.TokenFile, c.Admin.Pprof = "[::1]:2", "/token", true
+				c.Drain.Delay, c.Drain.Timeout = time.Second, 2*time.Second
+				c.Log.Format, c.Log.Level = "text", slog.LevelError
+				c.AccessLog.Format, c.AccessLog.Sample = "off", 100
+			}),
+		},
+		{
+			name: "every flag",
+			args: strings.Fields("--kubeconfig k --http 127.0.0.1:1 --admin :2 --drain-delay 1s --drain-timeout 2s --log-format text --log-level debug --access-log text --access-log-sample 7"),
+			want: with(func(c *Config) {
+				c.Kubeconfig = "k"
+				c.HTTP.Address, c.Admin.Address = "127.0.0.1:1", ":2"
+				c.Drain.Delay, c.Drain.Timeout = time.Second, 2*time.Second
+				c.Log.Format, c.Log.Level = "text", slog.LevelDebug
+				c.AccessLog.Format, c.AccessLog.Sample = "text", 7
+			}),
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := load(t, tc.file, tc.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Errorf("-want +got\n%s", d)
+			}
+		})
+	}
+}
+
+func TestConfigErrorsSayWhereAndWhatToDo(t *testing.T) {
+	for _, tc := range []struct {
+		name, file string
+		args       []string
+		want       []string // in the error, each
+	}{
+		{name: "unknown key", file: "drain:\n  delay: 1s\n  grace: 2s\n", want: []string{`ferrum.yaml:3: unknown key "drain.grace"`, "drain has delay, timeout"}},
+		{name: "unknown section", file: "admn: {}\n", want: []string{`ferrum.yaml:1: unknown key "admn"`, "the file has manifests, kubeconfig, http, admin, drain, log, accessLog"}},
+		{name: "case counts", file: "admin:\n  tokenfile: x\n", want: []string{`:2: unknown key "admin.tokenfile"`, "tokenFile"}},
+		{name: "a key twice", file: "log:\n  level: info\n  level: debug\n", want: []string{`:3: key "log.level" occurs twice`}},
+		{name: "all at once", file: "a: 1\nb: 2\n", want: []string{`:1: unknown key "a"`, `:2: unknown key "b"`}},
+		{name: "bad duration", file: "drain:\n  delay: soon\n", want: []string{`:2: drain.delay: "soon" is not a duration`}},
+		{name: "negative duration", file: "drain: {delay: -1s}\n", want: []string{"negative"}},
+		{name: "a number is no duration", file: "drain: {delay: 5}\n", want: []string{`"5" is not a duration`}},
+		{name: "bad word", file: "log: {format: xml}\n", want: []string{`log.format: "xml" is not one of json, text`}},
+		{name: "bad level", file: "log: {level: trace}\n", want: []string{"error, warn, info, debug"}},
+		{name: "bad bool", file: "admin: {pprof: maybe}\n", want: []string{`"maybe" is not true or false`}},
+		{name: "sample of none", file: "accessLog: {sample: 0}\n", want: []string{"at least 1"}},
+		{name: "port alone", file: "http:\n  address: 8080\n", want: []string{`:2: http.address: "8080" is not an address`, "missing port"}},
+		{name: "port out of range", file: "http: {address: ':65536'}\n", want: []string{"65535"}},
+		{name: "no value", file: "http:\n  address:\n", want: []string{":2: http.address has no value"}},
+		{name: "list for a value", file: "http:\n  address: [a]\n", want: []string{"http.address must be a single value"}},
+		{name: "value for a section", file: "http: ':80'\n", want: []string{"http must be a mapping of address"}},
+		{name: "list for the file", file: "- a\n", want: []string{"the file must be a mapping"}},
+		{name: "two documents", file: "log: {}\n---\nlog: {}\n", want: []string{"more than one YAML document"}},
+		{name: "broken YAML", file: "log: {level: info\n", want: []string{"config file", "line "}},
+		{name: "bad flag", args: []string{"--drain-delay=soon"}, want: []string{"drain-delay", "not a duration"}},
+		{name: "files and a cluster", file: "manifests: a\n", args: []string{"--kubeconfig=b"}, want: []string{"not both"}},
+		{name: "nothing listens", args: []string{"--http=", "--admin="}, want: []string{"nothing would listen"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := load(t, tc.file, tc.args...)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, w := range tc.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("error %q does not contain %q", err, w)
+				}
+			}
+		})
+	}
+}
+
+func TestConfigFileThatDoesNotExistIsAnError(t *testing.T) {
+	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	if _, err := loadConfig(filepath.Join(t.TempDir(), "none.yaml"), fs); err == nil || !strings.Contains(err.Error(), "none.yaml") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEverySettingReadsBackWhatItWrites(t *testing.T) {
+	a, b := DefaultConfig(), DefaultConfig()
+	b.Log.Level, b.Drain.Delay, b.Admin.Pprof, b.AccessLog.Sample = slog.LevelDebug, 0, true, 9
+	from := b.settings()
+	for i, to := range a.settings() {
+		if err := to.value.Set(from[i].value.String()); err != nil {
+			t.Errorf("%s: %v", to.key, err)
+		}
+	}
+	if d := cmp.Diff(b, a); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestTokenIsOneWordOfAFile(t *testing.T) {
+	for _, tc := range []struct {
+		name, content, want, err string
+	}{
+		{name: "a line", content: "s3cret\n", want: "s3cret"},
+		{name: "empty", content: "", err: "is empty"},
+		{name: "white space only", content: " \n", err: "is empty"},
+		{name: "two words", content: "a b", err: "one word"},
+		{name: "two lines", content: "a\nb\n", err: "one word"},
+		{name: "not ASCII", content: "schlüssel", err: "one word"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "token")
+			if err := os.WriteFile(path, []byte(tc.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got, err := readToken(path)
+			if got != tc.want || (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+	if got, err := readToken(""); got != "" || err != nil {
+		t.Errorf("no file: got %q, %v", got, err)
+	}
+	if _, err := readToken(filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Error("a missing file must not mean that no token is asked for")
+	}
+}

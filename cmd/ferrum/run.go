@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"runtime/debug"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/telemetry"
+)
+
+func newRunCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Serve, from a cluster or from manifest files",
+		Long: `run serves HTTP by the objects of a Kubernetes cluster (in a Pod, or with
+--kubeconfig) or of files (--manifests).
+
+Each flag is a key of the configuration file, too; a flag that is given wins.
+The log goes to standard error, the access log to standard output. On SIGTERM or
+SIGINT the process stops being ready, finishes what it has and exits with 0; a
+second signal ends it at once with 1.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&file, "config", "", "configuration file (YAML); every setting of the process")
+	DefaultConfig().addFlags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := loadConfig(file, cmd.Flags())
+		if err != nil {
+			return &exitError{exitUsage, err}
+		}
+		return run(cmd.Context(), c, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	}
+	return cmd
+}
+
+// run is the process, from its settings to its exit code.
+func run(ctx context.Context, c *Config, stdout, stderr io.Writer) error {
+	log := newLogger(stderr, c.Log.Format, c.Log.Level)
+	adoptLibraries(log)
+	limitMemory(log)
+
+	token, err := readToken(c.Admin.TokenFile)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	engine := dataplane.New(dataplane.Config{
+		HTTP:         c.HTTP.Address,
+		Admin:        c.Admin.Address,
+		AdminToken:   token,
+		Pprof:        c.Admin.Pprof,
+		DrainDelay:   c.Drain.Delay,
+		DrainTimeout: c.Drain.Timeout,
+		Version:      currentVersion(),
+		Log:          log,
+		AccessLog:    telemetry.AccessLogConfig{Format: c.AccessLog.Format, Sample: c.AccessLog.Sample, Out: stdout},
+		Gatherers:    []telemetry.Gatherer{crmetrics.Registry},
+	})
+	source, err := newSource(c, engine, log)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	ctx, release := onSignals(ctx, log, os.Exit)
+	defer release()
+	if err := supervise(ctx, log, engine.Run, source); err != nil {
+		return failed(err)
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// newSource returns what feeds the engine until its context ends.
+func newSource(c *Config, engine *dataplane.Engine, log logr.Logger) (func(context.Context) error, error) {
+	if c.Manifests != "" {
+		if _, err := os.Stat(c.Manifests); err != nil {
+			return nil, fmt.Errorf("manifests: %w", err)
+		}
+		return (&fileSource{path: c.Manifests, apply: engine.Apply, log: log}).run, nil
+	}
+	return clusterSource(c.Kubeconfig, engine, log)
+}
+
+// limitMemory tells the garbage collector of the container's limit, unless the
+// user did with GOMEMLIMIT, so that a full heap is collected rather than killed.
+func limitMemory(log logr.Logger) {
+	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
+		return
+	}
+	if limit, ok := memoryLimit(os.DirFS("/")); ok {
+		debug.SetMemoryLimit(limit)
+		log.V(1).Info("memory limit taken from the cgroup", "bytes", limit)
+	}
+}

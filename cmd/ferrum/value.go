@@ -1,0 +1,141 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The types below are settings as the command line and the configuration file
+// both write them: Set reads the text, String writes it back in the same form,
+// Type is the word for it in --help.
+
+type text string
+
+func (v *text) Set(s string) error { *v = text(s); return nil }
+func (v *text) String() string     { return string(*v) }
+func (v *text) Type() string       { return "string" }
+
+type toggle bool
+
+func (v *toggle) Set(s string) error {
+	b, err := strconv.ParseBool(s)
+	if err != nil {
+		return fmt.Errorf("%q is not true or false", s)
+	}
+	*v = toggle(b)
+	return nil
+}
+func (v *toggle) String() string { return strconv.FormatBool(bool(*v)) }
+func (v *toggle) Type() string   { return "bool" }
+
+type duration time.Duration
+
+func (v *duration) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf(`%q is not a duration such as "5s" or "1m30s"`, s)
+	}
+	if d < 0 {
+		return fmt.Errorf("%q is negative", s)
+	}
+	*v = duration(d)
+	return nil
+}
+func (v *duration) String() string { return time.Duration(*v).String() }
+func (v *duration) Type() string   { return "duration" }
+
+type count int
+
+func (v *count) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return fmt.Errorf("%q is not a whole number of at least 1", s)
+	}
+	*v = count(n)
+	return nil
+}
+func (v *count) String() string { return strconv.Itoa(int(*v)) }
+func (v *count) Type() string   { return "int" }
+
+// address is a listen address, host:port with an optional host; "" = off.
+type address string
+
+func (v *address) Set(s string) error {
+	if s != "" {
+		if err := checkAddress(s); err != nil {
+			return err
+		}
+	}
+	*v = address(s)
+	return nil
+}
+
+func (v *address) String() string { return string(*v) }
+func (v *address) Type() string   { return "host:port" }
+
+func checkAddress(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	var ae *net.AddrError
+	if errors.As(err, &ae) {
+		return fmt.Errorf(`%q is not an address such as ":8080": %s`, s, ae.Err)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q: port %q is not a number from 0 to 65535", s, port)
+	}
+	return nil
+}
+
+// choice is one of a few words.
+type choice struct {
+	to    *string
+	words []string
+}
+
+func (v *choice) Set(s string) error {
+	if !slices.Contains(v.words, s) {
+		return fmt.Errorf("%q is not one of %s", s, strings.Join(v.words, ", "))
+	}
+	*v.to = s
+	return nil
+}
+func (v *choice) String() string { return *v.to }
+func (v *choice) Type() string   { return strings.Join(v.words, "|") }
+
+// level is a log level by name.
+type level slog.Level
+
+var levelNames = []struct {
+	name  string
+	level slog.Level
+}{
+	{"error", slog.LevelError}, {"warn", slog.LevelWarn}, {"info", slog.LevelInfo}, {"debug", slog.LevelDebug},
+}
+
+func (v *level) Set(s string) error {
+	for _, l := range levelNames {
+		if l.name == s {
+			*v = level(l.level)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not one of error, warn, info, debug", s)
+}
+
+func (v *level) String() string {
+	for _, l := range levelNames {
+		if l.level == slog.Level(*v) {
+			return l.name
+		}
+	}
+	return slog.Level(*v).String()
+}
+func (v *level) Type() string { return "error|warn|info|debug" }
