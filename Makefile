@@ -1,0 +1,88 @@
+# `make` alone lists the targets.
+
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+IMAGE     ?= ferrum:dev
+PKG       ?= ./...
+BENCH     ?= .
+BENCHTIME ?= 1s
+FUZZTIME  ?= 10s
+
+TOOL = go tool -modfile=hack/tools/go.mod
+
+# The race detector needs cgo, and cgo a C compiler with its headers.
+RACE = $(shell echo 'int main(void){return 0;}' \
+	| $$(go env CC) -include stdlib.h -x c -o /dev/null - 2>/dev/null && echo -race)
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  Variables: PKG=$(PKG) BENCH=$(BENCH) BENCHTIME=$(BENCHTIME) FUZZTIME=$(FUZZTIME) IMAGE=$(IMAGE) VERSION"
+
+.PHONY: run
+run: ## Serve config/samples with sample backends; prints what to try, Ctrl-C ends all of it
+	@go run ./hack/run
+
+.PHONY: test
+test: ## Run all tests, against a real API server (the first time gets or builds one: up to 10 min)
+	@assets=$$(hack/kube/assets.sh) || exit; race="$(RACE)"; \
+	[ -n "$$race" ] || echo "no C compiler with headers (Debian: gcc libc6-dev): testing without the race detector" >&2; \
+	set -x; KUBEBUILDER_ASSETS=$$assets go test $$race -shuffle=on -timeout 20m $(PKG)
+
+.PHONY: lint
+lint: ## Run golangci-lint (the first time builds it: some minutes)
+	$(TOOL) golangci-lint run
+
+.PHONY: vulncheck
+vulncheck: ## Look for known vulnerabilities in what is called; needs internet
+	$(TOOL) govulncheck ./...
+
+# $(call controller-gen,ROOT) writes all generated files below ROOT.
+define controller-gen
+	$(TOOL) controller-gen \
+		object crd:crdVersions=v1 rbac:roleName=ferrum-controller \
+		paths=./api/... paths=./controllers/... \
+		output:object:dir=$(1)/api/v1alpha1 output:crd:dir=$(1)/config/crd/bases output:rbac:dir=$(1)/config/rbac
+endef
+
+.PHONY: generate
+generate: ## Regenerate deepcopy functions, CRDs and RBAC from the markers
+	$(call controller-gen,.)
+
+.PHONY: verify
+verify: ## Check that generated files, formatting, go vet and go.mod agree with the sources
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && set -e; \
+	$(call controller-gen,"$$tmp"); \
+	for file in $$(cd "$$tmp" && find . -type f); do \
+		diff -u "$$file" "$$tmp/$$file" || { echo "$$file is not what its markers say; run make generate" >&2; exit 1; }; \
+	done
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed:" $$unformatted >&2; exit 1; }
+	go vet ./...
+	go mod tidy -diff
+	go -C hack/tools mod tidy -diff
+
+.PHONY: build
+build: ## Build the static binary bin/ferrum
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ferrum ./cmd/ferrum
+
+.PHONY: image
+image: ## Build the container image
+	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+
+.PHONY: bench
+bench: ## Run the benchmarks, with allocations
+	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(PKG)
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME
+	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			echo "$$(dirname $$file) $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$(dirname $$file); \
+		done; \
+	done
+
+.PHONY: clean
+clean: ## Remove what build made; the tests' API server stays in ~/.cache/ferrum-kube
+	rm -rf bin
