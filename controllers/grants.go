@@ -108,7 +108,7 @@ func (g *grantSource) run(ctx context.Context, q queue) {
 
 // look asks once and changes the state accordingly.
 func (g *grantSource) look(ctx context.Context, q queue) error {
-	missing, err := g.api.missing(ctx, gatewayv1.SchemeGroupVersion.String(), grantsResource)
+	missing, err := g.api.missing(ctx, gatewayv1.GroupVersion.String(), grantsResource)
 	switch {
 	case err != nil:
 		return err

@@ -62,7 +62,7 @@ func newScheme() (*runtime.Scheme, error) {
 // that neither an API server that is away nor a CRD that is missing can fail an
 // informer: its lists fail, and are tried again until they do not.
 func newMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
-	core, own, gateway := corev1.SchemeGroupVersion, v1alpha1.GroupVersion, gatewayv1.SchemeGroupVersion
+	core, own, gateway := corev1.SchemeGroupVersion, v1alpha1.GroupVersion, schema.GroupVersion(gatewayv1.GroupVersion)
 	m := meta.NewDefaultRESTMapper([]schema.GroupVersion{core, discoveryv1.SchemeGroupVersion, own, gateway})
 	m.Add(core.WithKind("Service"), meta.RESTScopeNamespace)
 	m.Add(core.WithKind("Namespace"), meta.RESTScopeRoot)

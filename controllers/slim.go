@@ -20,7 +20,7 @@ func slim(in any) (any, error) {
 	if o.GetManagedFields() != nil {
 		o.SetManagedFields(nil)
 	}
-	if _, ok := o.GetAnnotations()[corev1.LastAppliedConfigAnnotation]; ok {
+	if _, ok := o.GetAnnotations()[corev1.LastAppliedConfigAnnotation]; ok { //nolint:staticcheck // a delete is a write also when the key is not there
 		delete(o.GetAnnotations(), corev1.LastAppliedConfigAnnotation)
 	}
 	switch o := in.(type) {

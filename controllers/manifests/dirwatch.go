@@ -72,8 +72,8 @@ func (d *dirWatch) set(path string, s *scan) (added bool) {
 	if way != "" {
 		// A parent that we may not watch only hides that path is replaced.
 		new, _ := d.add(way)
-		
-	_ = new}
+		added = added || new
+	}
 	return added
 }
 
