@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -16,31 +14,32 @@ import (
 
 func TestSourceKeepsRunningWhileTheDataPlaneDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var events []string // written by one goroutine at a time, in bubble time
+		events := make(chan string, 10)
 		ctx, cancel := context.WithCancel(t.Context())
 		dataPlane := func(ctx context.Context) error {
 			<-ctx.Done()
-			events = append(events, "drain starts")
+			events <- "drain starts"
 			time.Sleep(30 * time.Second) // requests in flight
-			events = append(events, "drained")
+			events <- "drained"
 			return nil
 		}
 		source := func(ctx context.Context) error {
 			time.Sleep(20 * time.Second)
 			if ctx.Err() == nil {
-				events = append(events, "plan applied")
+				events <- "plan applied"
 			}
 			<-ctx.Done()
-			events = append(events, "source stopped")
+			events <- "source stopped"
 			return ctx.Err()
 		}
 		time.AfterFunc(10*time.Second, cancel)
 		if err := supervise(ctx, logr.Discard(), dataPlane, source); err != nil {
 			t.Error(err)
 		}
-		want := []string{"drain starts", "plan applied", "drained", "source stopped"}
-		if !slices.Equal(events, want) {
-			t.Errorf("got %q, want %q", events, want)
+		for _, want := range []string{"drain starts", "plan applied", "drained", "source stopped"} {
+			if got := <-events; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
 		}
 	})
 }
@@ -127,13 +126,8 @@ func TestFirstSignalEndsTheContextAndTheSecondExits(t *testing.T) {
 	}
 }
 
-func TestReleaseWithoutSignalsLeavesNothingRunning(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, release := onSignals(t.Context(), logr.Discard(), func(int) { t.Error("exit") })
-		release()
-		<-ctx.Done()
-		if !strings.Contains(ctx.Err().Error(), "canceled") {
-			t.Error(ctx.Err())
-		}
-	})
+func TestReleaseEndsTheContextAndExitsNothing(t *testing.T) {
+	ctx, release := onSignals(t.Context(), logr.Discard(), func(int) { t.Error("exit") })
+	release()
+	<-ctx.Done()
 }

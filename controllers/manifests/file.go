@@ -103,6 +103,7 @@ func normalizeMeta(generic map[string]any, namespaced bool) {
 // strip removes what an API server had assigned if the manifest was read from
 // one: an edit does not change it, so it must not stand for a version.
 func strip(o metav1.Object) {
+	o.SetUID("")
 	o.SetResourceVersion("")
 	o.SetGeneration(0)
 	o.SetManagedFields(nil)

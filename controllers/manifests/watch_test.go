@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
 	"github.com/ferrum-proxy/ferrum-proxy/controllers/translate"
 )
 
@@ -269,12 +267,7 @@ func TestReloadSaysNothingWhenNothingChanged(t *testing.T) {
 	a, broken := filepath.Join(dir, "a.yaml"), filepath.Join(dir, "broken.yaml")
 	write(t, a, classNamed("one"))
 	write(t, broken, "a: [")
-	notify, err := fsnotify.NewWatcher()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer notify.Close()
-	w := &watcher{path: dir, dirs: newDirWatch(notify), files: make(map[string]*watchedFile)}
+	w := &watcher{path: dir, dirs: testDirWatch(t), files: make(map[string]*watchedFile)}
 	expect := func(what string, want bool) {
 		t.Helper()
 		if got := w.reload(); got != want {
@@ -295,31 +288,6 @@ func TestReloadSaysNothingWhenNothingChanged(t *testing.T) {
 	remove(t, dir)
 	expect("path is gone", true)
 	expect("path is still gone", false)
-}
-
-func TestOnlyEventsOnTheWayOrAmongTheFilesConcern(t *testing.T) {
-	base := t.TempDir()
-	dir := filepath.Join(base, "manifests")
-	write(t, filepath.Join(dir, "sub", "a.yaml"), classNamed("one"))
-	notify, err := fsnotify.NewWatcher()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer notify.Close()
-	d := newDirWatch(notify)
-	var s scan
-	s.add(dir)
-	if !d.set(dir, &s) || d.set(dir, &s) {
-		t.Error("the first set must add watches, the second none")
-	}
-	for name, want := range map[string]bool{
-		dir: true, filepath.Join(dir, "x"): true, filepath.Join(dir, "sub", "x"): true, filepath.Join(dir, "sub"): true,
-		filepath.Join(base, "x"): false, filepath.Join(base, "manifests.log"): false,
-	} {
-		if got := d.concerns(name); got != want {
-			t.Errorf("an event on %s concerns us: %v, want %v", name, got, want)
-		}
-	}
 }
 
 func TestWatchOfAMissingPathFails(t *testing.T) {

@@ -100,6 +100,7 @@ func (w *world) meta(n name, old metav1.Object, exists bool) metav1.ObjectMeta {
 	m.ResourceVersion = fmt.Sprint(w.version)
 	if !w.versioned {
 		m.UID, m.ResourceVersion, m.Generation = "", "", 0
+		m.CreationTimestamp = metav1.NewTime(time.Unix(1_800_000_000+int64(w.rng.IntN(4)), 0))
 	}
 	return m
 }
@@ -139,7 +140,7 @@ func change[T interface {
 	metav1.Object
 }](w *world, in map[name]T, n name, create func(metav1.ObjectMeta) T) {
 	old, exists := in[n]
-	if exists && w.rng.IntN(5) == 0 {
+	if exists && w.rng.IntN(8) == 0 {
 		delete(in, n)
 		return
 	}
@@ -162,8 +163,8 @@ func (w *world) statusWrite() {
 
 func (w *world) route(m metav1.ObjectMeta) *v1alpha1.ProxyRoute {
 	r := &v1alpha1.ProxyRoute{ObjectMeta: m}
-	if w.maybe() {
-		r.Spec.ClassName = new(pick(w, "c1", "c2", "c3"))
+	if w.rng.IntN(3) == 0 {
+		r.Spec.ClassName = new(pick(w, "c1", "c1", "c2", "c3"))
 	}
 	for range w.rng.IntN(3) {
 		r.Spec.Hostnames = append(r.Spec.Hostnames, pick[v1alpha1.Hostname](w, "x.test", "*.x.test", "y.x.test", "z.test", "bad host"))
@@ -176,20 +177,20 @@ func (w *world) route(m metav1.ObjectMeta) *v1alpha1.ProxyRoute {
 		for range w.rng.IntN(3) {
 			rule.Matches = append(rule.Matches, w.match())
 		}
-		for range w.rng.IntN(3) {
-			ref := v1alpha1.BackendRef{Name: pick(w, "s1", "s2", "s3"), Port: w.port()}
-			if w.maybe() {
+		for range w.rng.IntN(4) {
+			ref := v1alpha1.BackendRef{Name: pick(w, "s1", "s1", "s2", "s2", "s3"), Port: w.port()}
+			if w.rng.IntN(4) == 0 {
 				ref.Namespace = new(w.anyNamespace())
 			}
-			if w.maybe() {
+			if w.rng.IntN(4) == 0 {
 				ref.Weight = new(int32(w.rng.IntN(3)))
 			}
 			rule.BackendRefs = append(rule.BackendRefs, ref)
 		}
-		if w.rng.IntN(3) == 0 {
+		if w.rng.IntN(5) == 0 {
 			rule.Timeouts = &v1alpha1.Timeouts{Connect: new(pick[v1alpha1.Duration](w, "1s", "2s", "bad"))}
 		}
-		if w.rng.IntN(3) == 0 {
+		if w.rng.IntN(4) == 0 {
 			rule.BackendPolicy = w.settings()
 		}
 		r.Spec.Rules = append(r.Spec.Rules, rule)
@@ -215,11 +216,11 @@ func (w *world) match() v1alpha1.RouteMatch {
 }
 
 func (w *world) port() intstr.IntOrString {
-	return pick(w, intstr.FromInt32(80), intstr.FromInt32(81), intstr.FromString("http"), intstr.FromString("alt"))
+	return pick(w, intstr.FromInt32(80), intstr.FromInt32(80), intstr.FromInt32(81), intstr.FromString("http"), intstr.FromString("alt"))
 }
 
 func (w *world) settings() *v1alpha1.BackendSettings {
-	return &v1alpha1.BackendSettings{LoadBalancing: pick(w, nil,
+	return &v1alpha1.BackendSettings{LoadBalancing: pick(w, nil, nil, nil,
 		&v1alpha1.LoadBalancing{Type: v1alpha1.LoadBalancingRoundRobin}, &v1alpha1.LoadBalancing{}, &v1alpha1.LoadBalancing{Type: "New"})}
 }
 
@@ -240,8 +241,8 @@ func (w *world) class(m metav1.ObjectMeta) *v1alpha1.ProxyClass {
 	if w.maybe() {
 		c.Annotations = map[string]string{v1alpha1.DefaultClassAnnotation: "true"}
 	}
-	for range w.rng.IntN(3) {
-		g := v1alpha1.RouteGrant{Hostnames: []v1alpha1.GrantedHostname{pick[v1alpha1.GrantedHostname](w, "*", "*.x.test", "x.test", "z.test")}}
+	for range pick(w, 0, 0, 0, 1, 2) {
+		g := v1alpha1.RouteGrant{Hostnames: []v1alpha1.GrantedHostname{pick[v1alpha1.GrantedHostname](w, "*", "*", "*.x.test", "x.test", "z.test")}}
 		if w.maybe() {
 			g.Namespaces = &v1alpha1.RouteNamespaces{From: v1alpha1.NamespacesFromSelector, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "x"}}}
 		}
@@ -440,6 +441,22 @@ func TestRouteKeepsItsPointerUntilItsMeaningChanges(t *testing.T) {
 	c.ResourceVersion, c.Spec.Defaults = "103", &v1alpha1.ClassDefaults{Timeouts: &v1alpha1.Timeouts{Connect: new(v1alpha1.Duration("9s"))}}
 	w.classes[name{Name: "ferrum"}] = c
 	kept("other defaults of the class", false, false, false)
+}
+
+func TestRenamedServicePortMovesTheEndpoints(t *testing.T) {
+	w := largeWorld(2, 1)
+	var b Builder
+	before := b.Build(w.snapshot())
+	s := w.services[largeName(1)].DeepCopy()
+	s.ResourceVersion, s.Spec.Ports[0].Name = "renamed", "other"
+	w.services[largeName(1)] = s
+	after := b.Build(w.snapshot())
+	if len(before.Plan.Pools[1].Endpoints) != 3 || len(after.Plan.Pools[1].Endpoints) != 0 {
+		t.Errorf("endpoints %v, then %v; want three, then none", before.Plan.Pools[1].Endpoints, after.Plan.Pools[1].Endpoints)
+	}
+	if before.Plan.Routes[1] != after.Plan.Routes[1] {
+		t.Error("the route means the same and has another pointer")
+	}
 }
 
 func TestEndpointChangeTouchesOnePoolOnly(t *testing.T) {

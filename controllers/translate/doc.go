@@ -4,26 +4,27 @@
 // Build is a pure function: no client, no clock, no logger goes in, and the
 // order of the lists of the Snapshot does not matter. The stages are
 //
-//	gather     index the objects; tell which kinds changed (gather.go, slices.go)
+//	gather     the objects by name, and which of them changed (gather.go, slices.go)
 //	class      which hostnames may a namespace claim (class.go, grants.go)
-//	services   ports and the policies that hold on them (policy.go, service.go)
-//	rules      one route with all that it refers to -> one plan.Route (route.go,
-//	           rule.go, match.go, settings.go, refs.go)
-//	conflicts  equal matches of two rules; the earlier wins (conflicts.go)
+//	services   their ports and the policies that hold on them (service.go, policy.go)
+//	routes     a route with all that it refers to -> a plan.Route (routes.go,
+//	           route.go, rule.go, match.go, settings.go, refs.go)
+//	conflicts  of equal matches on one host the earliest wins (conflicts.go)
 //	pools      the endpoints of the Service ports in use (pools.go)
-//	verdicts   conditions in English (verdicts.go, text.go)
+//	verdicts   conditions, in English (verdicts.go, text.go)
 //
 // A Builder gives the same Results as Build and keeps between two builds what
-// did not change: a route whose inputs are the same keeps its *plan.Route, so
-// that the data plane recompiles nothing for it, and a change of endpoints
-// touches only the pools of their Service.
+// did not change: a route whose meaning is the same keeps its *plan.Route, so
+// that the data plane compiles nothing for it; conflicts are looked for only on
+// the hostnames of routes that changed; and a change of endpoints touches only
+// the pools of their Service. What a route refers to is gathered into one
+// comparable value before functions that see nothing else judge it: that makes
+// it sound to keep the outcome as long as the value is the same.
 //
-// The inputs of a route are gathered into one value first and judged by
-// functions that see nothing else; comparing that value with the one of the
-// build before is what makes keeping the outcome sound. Objects are compared by
-// pointer, then by UID and generation (or resourceVersion where metadata
-// counts), so objects must not be changed in place between builds. Each object
-// occurs at most once in a Snapshot.
+// Whether an object changed is told by its pointer, then by its UID and
+// generation, or its resourceVersion where metadata counts. So objects must not
+// be changed in place between builds, and each occurs at most once in a
+// Snapshot. A Builder holds on to the objects of its last Snapshot only.
 //
 // Build may be called concurrently, a Builder may not. A Result is never
 // changed after it was returned and may be shared between goroutines.

@@ -75,10 +75,10 @@ func validHostname(host string) bool {
 	if host == anyHost {
 		return true
 	}
-	host = strings.TrimPrefix(host, "*.")
-	if host == "" || len(host) > 253 {
+	if len(host) > 253 {
 		return false
 	}
+	host = strings.TrimPrefix(host, "*.")
 	for label := range strings.SplitSeq(host, ".") {
 		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
 			return false

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/route"
 )
@@ -46,6 +47,35 @@ func tableCompiles(expression string) bool {
 	return err == nil
 }
 
+// Whatever the fields of a route are, what is made of it can be served.
+func FuzzEveryRouteIsServable(f *testing.F) {
+	f.Add("shop.example.com", uint8(0), "/a/", "X-A", "1", "GET")
+	f.Add("*.example.com", uint8(1), "/%7e/../%e4", "a b", "(", "")
+	f.Add("*", uint8(2), "/a)|(b", "x", "[z-a]", "G T")
+	f.Add("*.", uint8(3), "//", "", "", "get")
+	f.Fuzz(func(t *testing.T, host string, kinds uint8, path, header, value, method string) {
+		types := []v1alpha1.PathMatchType{v1alpha1.PathMatchPathPrefix, v1alpha1.PathMatchExact, v1alpha1.PathMatchRegularExpression, ""}
+		values := []v1alpha1.ValueMatchType{v1alpha1.ValueMatchExact, v1alpha1.ValueMatchRegularExpression}
+		r := &v1alpha1.ProxyRoute{}
+		r.Namespace, r.Name = "a", "b"
+		r.Spec.Hostnames = []v1alpha1.Hostname{v1alpha1.Hostname(host), "good.example.com"}
+		r.Spec.Rules = []v1alpha1.RouteRule{{Matches: []v1alpha1.RouteMatch{{
+			Path:        &v1alpha1.PathMatch{Type: types[kinds&3], Value: path},
+			Method:      &method,
+			Headers:     []v1alpha1.HeaderMatch{{Type: values[kinds>>2&1], Name: header, Value: value}},
+			QueryParams: []v1alpha1.QueryParamMatch{{Type: values[kinds>>3&1], Name: header, Value: value}},
+		}, {}}}}
+		class := &v1alpha1.ProxyClass{}
+		class.Name = "c"
+		result := Build(Snapshot{Routes: []*v1alpha1.ProxyRoute{r}, Classes: []*v1alpha1.ProxyClass{class}})
+		checkServable(t, result.Plan)
+		checkMessages(t, result)
+		if len(result.Plan.Routes) != 1 {
+			t.Error("what is good of the route is not in the plan")
+		}
+	})
+}
+
 func TestGrantedHostnamesCoverWhatIsBelowThem(t *testing.T) {
 	var s hostSet
 	s.add("*.example.com")
@@ -75,7 +105,7 @@ func TestHostnamesAreValidated(t *testing.T) {
 		"a": true, "a.b": true, "*.a": true, "*": true, "xn--bcher-kva.example": true, "10.0.0.1": true, "a-b.c": true, long + ".a": true,
 		"": false, "*.": false, "a.": false, ".a": false, "a..b": false, "-a": false, "a-": false, "A": false, "a_b": false,
 		"*a": false, "a.*": false, "*.*.a": false, "a:80": false, "a/b": false, "ä": false, long + "a": false,
-		strings.Repeat("a.", 127): false, strings.Repeat("abc.", 63) + "abc": false,
+		"*." + strings.Repeat("a.", 125) + "a": true, "*." + strings.Repeat("a.", 125) + "aa": false, strings.Repeat("a.", 127): false, strings.Repeat("abc.", 63) + "abc": false,
 	} {
 		if got := validHostname(host); got != want {
 			t.Errorf("validHostname(%q) = %v, want %v", host, got, want)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// ErrBodyTooLarge: a body passes its limit.
+// ErrBodyTooLarge says that a body passes its limit.
 var ErrBodyTooLarge = errors.New("http1: body larger than its limit")
 
 // UntilClose as the length of a body says that it ends with the connection.

@@ -133,6 +133,15 @@ func (p *peer) send(raw string) {
 	}
 }
 
+// stream writes the pieces until the connection is closed.
+func (p *peer) stream(pieces ...string) {
+	for _, s := range pieces {
+		if _, err := io.WriteString(p.Conn, s); err != nil {
+			return
+		}
+	}
+}
+
 // answer reads a response with its body, which may be cut.
 type answer struct {
 	*http.Response

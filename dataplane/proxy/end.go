@@ -12,6 +12,9 @@ import (
 // end is where every request ends, once: it answers when nothing was answered,
 // gives back or drops both connections and writes the one record.
 func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
+	if reason == ReasonClientGone && ex.c.life.Cut() {
+		reason = ReasonShutdown
+	}
 	if ex.rule == nil {
 		ex.series.Begin() // no rule took it, so admit has not
 	}

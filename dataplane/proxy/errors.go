@@ -132,7 +132,7 @@ var reasons = [reasonCount]reasonRow{
 	ReasonNoEndpoints:       {"no_endpoints", 503, "destination_unavailable", SideUpstream, false},
 	ReasonRequestTimeout:    {"request_timeout", 504, "http_response_timeout", SideProxy, false},
 	ReasonInternal:          {"internal", 500, "proxy_internal_error", SideProxy, true},
-	ReasonShutdown:          {"shutdown", 503, "proxy_internal_response", SideProxy, true},
+	ReasonShutdown:          {"shutdown", 0, "", SideProxy, true},
 
 	ReasonConnectRefused:        {"connect_refused", 502, "connection_refused", SideUpstream, false},
 	ReasonConnectFailed:         {"connect_failed", 502, "destination_ip_unroutable", SideUpstream, false},

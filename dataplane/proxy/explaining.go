@@ -107,7 +107,7 @@ func (x *Explanation) legs(r *rule) {
 		l := &r.legs[i]
 		el := ExplainedLeg{
 			Namespace: l.key.Namespace, Service: l.key.Service, Port: l.key.Port,
-			Weight: uint32(l.weight), Invalid: l.invalid, //nolint:gosec // it was a uint32 in the plan
+			Weight: uint32(l.weight), Invalid: l.invalid,
 		}
 		if l.pool != nil {
 			el.Balancer = l.key.Policy.Balancer.String()

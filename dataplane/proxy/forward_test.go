@@ -116,21 +116,13 @@ func TestContentLengthAndChunkedBodiesStreamBothWays(t *testing.T) {
 		b.apply(onePool(backendAddr))
 		c := b.dial()
 		for _, body := range []string{"", "x", big[:3000], big[:70_000], big} {
-			go c.send(fmt.Sprintf("POST /?cl=%d HTTP/1.1\r\n%s\r\nContent-Length: %d\r\n\r\n%s", len(body), shopHost, len(body), body))
+			go c.stream(fmt.Sprintf("POST /?cl=%d HTTP/1.1\r\n%s\r\nContent-Length: %d\r\n\r\n%s", len(body), shopHost, len(body), body))
 			if a := c.read("POST"); a.body != body || a.Header.Get("Got-Length") != fmt.Sprint(len(body)) {
 				t.Fatalf("content-length %d: got %d bytes, backend saw %s, %v", len(body), len(a.body), a.Header.Get("Got-Length"), a.cut)
 			} else if a.Close {
 				c = b.dial() // the answer began before the request had ended
 			}
-			go func() {
-				c.send("POST / HTTP/1.1\r\n" + shopHost + "\r\nTransfer-Encoding: chunked\r\n\r\n")
-				for rest := body; rest != ""; {
-					n := min(7001, len(rest))
-					c.send(fmt.Sprintf("%x;ext=1\r\n%s\r\n", n, rest[:n]))
-					rest = rest[n:]
-				}
-				c.send("0\r\n\r\n")
-			}()
+			go c.stream(chunked(body)...)
 			if a := c.read("POST"); a.body != body || a.Header.Get("Got-Length") != "-1" {
 				t.Fatalf("chunked %d: got %d bytes, backend saw %s, %v", len(body), len(a.body), a.Header.Get("Got-Length"), a.cut)
 			} else if a.Close {
@@ -143,6 +135,18 @@ func TestContentLengthAndChunkedBodiesStreamBothWays(t *testing.T) {
 	})
 }
 
+// chunked is a request with the body in chunks, each with an extension, as the
+// pieces to be written.
+func chunked(body string) []string {
+	pieces := []string{"POST / HTTP/1.1\r\n" + shopHost + "\r\nTransfer-Encoding: chunked\r\n\r\n"}
+	for rest := body; rest != ""; {
+		n := min(7001, len(rest))
+		pieces = append(pieces, fmt.Sprintf("%x;ext=1\r\n%s\r\n", n, rest[:n]))
+		rest = rest[n:]
+	}
+	return append(pieces, "0\r\n\r\n")
+}
+
 func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.httpBackend(backendAddr, echo)
@@ -152,7 +156,7 @@ func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 		for i := range 20 {
 			fmt.Fprintf(&all, "POST /%d HTTP/1.1\r\n%s\r\nContent-Length: 3\r\n\r\nabc", i, shopHost)
 		}
-		go c.send(all.String())
+		go c.stream(all.String())
 		for i := range 20 {
 			if a := c.read("POST"); !strings.HasPrefix(a.body, fmt.Sprintf("POST /%d host=shop.example.com te=[] len=3 body=abc", i)) {
 				t.Fatalf("answer %d: %q", i, a.body)

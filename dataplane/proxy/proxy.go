@@ -47,6 +47,9 @@ type Life interface {
 	// Draining reports whether the connection is to be closed after the request
 	// that it has.
 	Draining() bool
+	// Cut reports whether the connection was closed by the drain while it had a
+	// request.
+	Cut() bool
 }
 
 // Proxy serves the requests of client connections by the table that was

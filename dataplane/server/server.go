@@ -131,15 +131,29 @@ func (s *Server) Drain(ctx context.Context, delay, timeout time.Duration) (cut i
 	if s.closeIdle() == 0 {
 		s.signalEmpty()
 	}
+	if s.awaitEmpty(ctx, timeout) {
+		return 0
+	}
+	cut = s.closeAll()
+	s.awaitEmpty(context.WithoutCancel(ctx), cutNotice)
+	return cut
+}
+
+// cutNotice is how long the requests that were cut have to notice and be
+// recorded.
+const cutNotice = 2 * time.Second
+
+// awaitEmpty waits for the last connection to end and reports whether it has.
+func (s *Server) awaitEmpty(ctx context.Context, timeout time.Duration) bool {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
 	case <-s.empty:
-		return 0
+		return true
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return s.closeAll()
+	return false
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -178,7 +192,7 @@ func (s *Server) closeAll() (cut int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		if c.state.Load() == connBusy {
+		if c.state.CompareAndSwap(connBusy, connCut) {
 			cut++
 		}
 		go c.Close() // which may have to wait for the request to notice
@@ -190,6 +204,7 @@ func (s *Server) closeAll() (cut int) {
 const (
 	connIdle   int32 = iota // waits for a request
 	connBusy                // has one
+	connCut                 // closed while it was busy
 	connClosed              // closed while it was idle
 )
 
@@ -202,7 +217,9 @@ type conn struct {
 
 // Idle implements proxy.Life.
 func (c *conn) Idle() bool {
-	c.state.Store(connIdle)
+	if !c.state.CompareAndSwap(connBusy, connIdle) && c.state.Load() != connIdle {
+		return false
+	}
 	// After the store: closeIdle either sees the connection idle or happened
 	// before, and then closing is seen here.
 	return !c.s.closing.Load()
@@ -213,6 +230,9 @@ func (c *conn) Busy() bool { return c.state.CompareAndSwap(connIdle, connBusy) }
 
 // Draining implements proxy.Life.
 func (c *conn) Draining() bool { return c.s.draining.Load() }
+
+// Cut implements proxy.Life.
+func (c *conn) Cut() bool { return c.state.Load() == connCut }
 
 func (c *conn) closeIfIdle() {
 	if c.state.CompareAndSwap(connIdle, connClosed) {

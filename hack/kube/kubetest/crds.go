@@ -1,7 +1,6 @@
 package kubetest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,12 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/ferrum-proxy/ferrum-proxy/config/crd"
@@ -62,11 +57,4 @@ func appendCRD(to []*apiextensionsv1.CustomResourceDefinition, path string, data
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return append(to, def), nil
-}
-
-func waitGone(ctx context.Context, c client.Client, crd *apiextensionsv1.CustomResourceDefinition) error {
-	return wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		err := c.Get(ctx, client.ObjectKeyFromObject(crd), &apiextensionsv1.CustomResourceDefinition{})
-		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
-	})
 }

@@ -2,6 +2,7 @@ package kubetest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -129,6 +130,11 @@ func TestServiceAccountMayReadWriteStatusesAndNothingElse(t *testing.T) {
 		if err := admin.Create(t.Context(), o); err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { // those outside namespaces would meet themselves with -count
+			if err := admin.Delete(context.Background(), o); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	r := route(ns, "r")
 	if err := admin.Create(t.Context(), r); err != nil {

@@ -1,7 +1,6 @@
 package kubetest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -271,26 +270,5 @@ func (s *Server) InstallCRDs(t testing.TB) {
 	}
 	if _, err := envtest.InstallCRDs(s.conf, envtest.CRDInstallOptions{CRDs: crds}); err != nil {
 		t.Fatalf("install the CustomResourceDefinitions: %v", err)
-	}
-}
-
-// UninstallCRDs removes the CustomResourceDefinitions, and with them all
-// objects of their kinds, and waits until they are gone.
-func (s *Server) UninstallCRDs(t testing.TB) {
-	t.Helper()
-	crds, err := readCRDs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := envtest.UninstallCRDs(s.conf, envtest.CRDInstallOptions{CRDs: crds}); err != nil {
-		t.Fatalf("uninstall the CustomResourceDefinitions: %v", err)
-	}
-	c := s.Client(t)
-	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
-	defer cancel()
-	for _, crd := range crds {
-		if err := waitGone(ctx, c, crd); err != nil {
-			t.Fatalf("wait for the end of %s: %v", crd.Name, err)
-		}
 	}
 }
