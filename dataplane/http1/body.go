@@ -39,6 +39,9 @@ func (b *Body) Reset(src *Conn, length int64, chunked, decode bool, limit int64)
 // Limit caps the payload; 0 is none.
 func (b *Body) Limit(n int64) { b.limit = n }
 
+// DropTrailers keeps trailer fields from being delivered.
+func (b *Body) DropTrailers() { b.scan.DropTrailers() }
+
 // maxChunkExtensions bounds the bytes of chunk extensions of one message:
 // nobody uses them but attackers (CVE-2023-39326).
 const maxChunkExtensions = 4 << 10

@@ -48,7 +48,7 @@ type Conn struct {
 	// The state of one raw read, here so that the callback is bound once.
 	rawRead func(fd uintptr) bool
 	rawOut  []byte // what to write before waiting
-	inline  func() (until time.Time, again bool)
+	inline  Inline
 	until   time.Time // the deadline of AwaitData
 	rawNow  time.Time
 	phase   rawPhase
@@ -169,13 +169,17 @@ func (c *Conn) got(n int) {
 	c.full = c.w == len(c.buf.b)
 }
 
+// Inline does something with the bytes that are buffered. With again it returns
+// the time at its end, and until when to wait for more.
+type Inline func() (now, until time.Time, again bool)
+
 // AwaitData blocks until at least one byte is buffered. On plain TCP it holds
 // no buffer while it waits, and calls inline, unless that is nil, as soon as
 // there are bytes: inline may do with them what needs no reading from this
 // connection. When it returns again, AwaitData goes on to wait until the new
 // deadline, which saves the system call that would find nothing to read; else
 // AwaitData returns. Close waits for inline to return.
-func (c *Conn) AwaitData(deadline time.Time, inline func() (until time.Time, again bool)) error {
+func (c *Conn) AwaitData(deadline time.Time, inline Inline) error {
 	if c.w > c.r {
 		return nil
 	}
@@ -191,8 +195,8 @@ func (c *Conn) AwaitData(deadline time.Time, inline func() (until time.Time, aga
 // sent is the number of bytes of out that were written. now saves a look at the
 // clock.
 func (c *Conn) RoundTrip(out []byte, reused bool, now, deadline time.Time) (sent int, err error) {
-	if c.raw != nil {
-		return c.rawRoundTrip(out, reused, now, deadline)
+	if c.raw != nil && reused {
+		return c.rawRoundTrip(out, now, deadline)
 	}
 	if reused && !c.Alive() {
 		return 0, ErrStale
@@ -293,6 +297,18 @@ func (c *Conn) Resume() {
 	if c.interrupted.Swap(false) {
 		c.readArmed = time.Time{} // the deadline in the past is replaced or lifted by the next read
 	}
+}
+
+// Abort closes the connection so that the peer cannot take what it has received
+// for complete: with a reset where that can be.
+func (c *Conn) Abort() {
+	switch nc := c.nc.(type) {
+	case interface{ SetLinger(sec int) error }:
+		_ = nc.SetLinger(0) // else it is closed the other way
+	case interface{ Reset() }:
+		nc.Reset()
+	}
+	_ = c.nc.Close() // it is being cut
 }
 
 // Close closes the connection below. The buffers stay with their owner, who

@@ -20,6 +20,17 @@ func (c *Conn) ReadRequest(lim *Limits, r *Request, deadline time.Time) error {
 	}
 }
 
+// SkipEmptyLine takes off an empty line that is all there is: some clients send
+// one behind a body (RFC 9112, 2.2). It reports whether there was one.
+func (c *Conn) SkipEmptyLine() bool {
+	if string(c.Buffered()) != "\r\n" {
+		return false
+	}
+	c.consume(2)
+	c.Release()
+	return true
+}
+
 // BufferedRequest is ReadRequest for what is buffered already; done is false
 // when the head is not complete yet.
 func (c *Conn) BufferedRequest(lim *Limits, r *Request) (done bool, err error) {

@@ -9,11 +9,11 @@ type rawPhase uint8
 
 func (c *Conn) bindRaw() {}
 
-func (c *Conn) rawAwait(deadline time.Time, _ func() (time.Time, bool)) error {
+func (c *Conn) rawAwait(deadline time.Time, _ Inline) error {
 	return c.Fill(deadline)
 }
 
-func (c *Conn) rawRoundTrip(out []byte, _ bool, now, deadline time.Time) (int, error) {
+func (c *Conn) rawRoundTrip(out []byte, now, deadline time.Time) (int, error) {
 	n, err := c.Write(out, now)
 	if err != nil {
 		return n, err

@@ -17,7 +17,6 @@ const (
 	rawIdle      rawPhase = iota // waiting without a buffer
 	rawCheck                     // reused: nothing may be readable before we write
 	rawCheckOnly                 // the same, without waiting for an answer
-	rawSend                      // about to write
 	rawWait                      // written: the next readable bytes are the answer
 )
 
@@ -39,9 +38,8 @@ func (c *Conn) bindRaw() {
 // descriptor may have become readable. It returns true when the read is over.
 //
 // The order matters: RawConn.Read forgets earlier readiness before its first
-// call, so the bytes we wait for must not be able to arrive before it. They
-// cannot in rawSend, because they answer what is written there; in rawIdle and
-// rawCheck the descriptor is read before waiting.
+// call, so the descriptor is read before every wait: in rawCheck before the
+// request is written that the awaited bytes answer.
 func (c *Conn) onReadable(fd uintptr) bool {
 	switch c.phase {
 	case rawCheck, rawCheckOnly:
@@ -50,8 +48,6 @@ func (c *Conn) onReadable(fd uintptr) bool {
 		}
 		c.rawErr = ErrStale
 		return true
-	case rawSend:
-		return c.rawWrite()
 	case rawIdle:
 		return c.rawServe(fd)
 	default:
@@ -100,8 +96,11 @@ func (c *Conn) rawWrite() bool {
 	return false
 }
 
+// endLook is when an idle connection is looked at once more after a request.
+const endLook = time.Second
+
 // rawAwait waits for bytes without holding a buffer.
-func (c *Conn) rawAwait(deadline time.Time, inline func() (time.Time, bool)) error {
+func (c *Conn) rawAwait(deadline time.Time, inline Inline) error {
 	c.phase, c.until, c.inline = rawIdle, deadline, inline
 	for {
 		if err := c.armRead(c.until); err != nil {
@@ -119,8 +118,9 @@ func (c *Conn) rawAwait(deadline time.Time, inline func() (time.Time, bool)) err
 }
 
 // rawServe calls inline for what is there, time and again. It returns false, to
-// wait, only when the descriptor had nothing more to read at the last look:
-// what has come since then, or comes, wakes it.
+// wait, only when the descriptor had no more bytes at the last look: those that
+// have come since then, or come, wake it. An end of the stream that had come
+// with the last bytes does not, so the first wait is short, and a look follows.
 func (c *Conn) rawServe(fd uintptr) bool {
 	for {
 		if !c.rawRecv(fd) {
@@ -131,12 +131,12 @@ func (c *Conn) rawServe(fd uintptr) bool {
 			if c.rawErr != nil || c.inline == nil {
 				return true
 			}
-			until, again := c.inline()
+			now, until, again := c.inline()
 			if !again {
 				return true
 			}
 			c.until = until
-			if c.rawErr = c.armRead(until); c.rawErr != nil {
+			if c.rawErr = c.armRead(now.Add(endLook)); c.rawErr != nil {
 				return true
 			}
 			if c.w == c.r {
@@ -149,14 +149,22 @@ func (c *Conn) rawServe(fd uintptr) bool {
 	}
 }
 
-// rawRoundTrip is RoundTrip on a plain TCP connection: three system calls where
+// sendGrace is the deadline of a RoundTrip whose own has passed already.
+const sendGrace = 100 * time.Millisecond
+
+// rawRoundTrip is RoundTrip on a plain TCP connection that is reused: three system calls where
 // a check, a write and a read that has to wait would be four.
-func (c *Conn) rawRoundTrip(out []byte, reused bool, now, deadline time.Time) (sent int, err error) {
-	c.phase, c.rawOut, c.rawNow = rawSend, out, now
-	if reused {
-		c.phase = rawCheck
+func (c *Conn) rawRoundTrip(out []byte, now, deadline time.Time) (sent int, err error) {
+	c.phase, c.rawOut, c.rawNow = rawCheck, out, now
+	for {
+		err = c.rawLoop(deadline)
+		if err != ErrTimeout || c.phase == rawWait {
+			break
+		}
+		// The deadline had passed before anything was written. Whoever waits
+		// for an answer must have asked.
+		deadline = time.Now().Add(sendGrace)
 	}
-	err = c.rawLoop(deadline)
 	sent = len(out) - len(c.rawOut)
 	c.rawOut = nil
 	return sent, err

@@ -11,8 +11,10 @@ const (
 	// spliceMin is the least number of bytes to come for which moving them
 	// inside the kernel is worth its system calls.
 	spliceMin = 32 << 10
-	// spliceStep bounds one call, so that deadlines are looked at in between.
-	spliceStep = 1 << 20
+	// spliceStep bounds one call. What a call has taken from the source is lost
+	// when the deadline of its writes passes, so it is no more than a slow
+	// reader takes within that.
+	spliceStep = 128 << 10
 )
 
 // CanSplice reports whether the rest of the body can go to dst without being
@@ -51,7 +53,7 @@ func (b *Body) Splice(dst *Conn, now, deadline time.Time) (n int64, srcErr, dstE
 		return b.spliceTimeout(dst, n, err, deadline)
 	case src.interrupted.Load():
 		return n, ErrInterrupted, nil
-	case !dst.Alive():
+	case !dst.Alive(), src.Alive(): // unread bytes may hide that dst was reset
 		return n, nil, err
 	default:
 		return n, err, nil
@@ -73,8 +75,8 @@ func (c *Conn) spliceLook(now, deadline time.Time) time.Time {
 
 // spliceTimeout finds out whose deadline ended a splice.
 func (b *Body) spliceTimeout(dst *Conn, n int64, err error, deadline time.Time) (int64, error, error) {
-	if now := time.Now(); n == 0 && dst.writeStall > 0 && !now.Before(dst.writeArmed) {
-		return n, nil, ErrTimeout
+	if now := time.Now(); dst.writeStall > 0 && !now.Before(dst.writeArmed) {
+		return n, nil, ErrTimeout // and what was on its way is lost
 	}
 	err = b.src.readFailed(err, deadline)
 	if err == ErrTimeout && n > 0 {

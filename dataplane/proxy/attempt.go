@@ -43,6 +43,7 @@ func (ex *exchange) attempt() Reason {
 		// A kept connection that the endpoint has closed: nothing of the
 		// request was processed, so the next one gets it.
 		ex.dropUpstream()
+		ex.now = time.Now()
 	}
 }
 
@@ -62,8 +63,10 @@ func (ex *exchange) joinBody() Reason {
 
 // connectTo takes a kept connection to the endpoint or makes a new one.
 func (ex *exchange) connectTo() (reused bool, reason Reason) {
-	if ex.up = ex.endpoint.IdleConn(ex.now); ex.up != nil {
-		return true, ReasonOK
+	if !ex.fresh {
+		if ex.up = ex.endpoint.IdleConn(ex.now); ex.up != nil {
+			return true, ReasonOK
+		}
 	}
 	timeout := ex.rule.connect
 	if !ex.deadline.IsZero() {
@@ -175,7 +178,12 @@ func (ex *exchange) sendFailed(err error, sent int, reused bool) (reason Reason,
 		ex.detail = bad.Detail
 		return ReasonInvalidResponse, false
 	case reused && !ex.uploading && len(ex.up.Buffered()) == 0:
-		if sent == 0 || ex.reqBody.Payload() == 0 && idempotent(ex.req.Method) {
+		if sent == 0 {
+			return ReasonUpstreamReset, true
+		}
+		if ex.reqBody.Payload() == 0 && idempotent(ex.req.Method) {
+			ex.fresh = true // once more, and not on another kept one
+			ex.attempts++
 			return ReasonUpstreamReset, true
 		}
 	}
@@ -208,6 +216,9 @@ func (ex *exchange) interim() Reason {
 	ex.now = time.Now()
 	if _, err := ex.c.Write(out, ex.now); err != nil {
 		return clientWriteReason(err)
+	}
+	if ex.res.Status == 100 {
+		ex.continued.Store(true)
 	}
 	return ReasonOK
 }

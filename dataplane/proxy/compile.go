@@ -67,7 +67,7 @@ func Compile(p plan.Plan, reg *upstream.Registry, sink Sink, prev *Table) (*Tabl
 
 func compileRoute(r *plan.Route, reg *upstream.Registry, sink Sink, prev *Table) ([]*rule, error) {
 	if prev != nil {
-		if rules, ok := prev.compiled[r]; ok {
+		if rules, ok := prev.compiled[r]; ok && alive(rules, reg) {
 			return rules, nil
 		}
 	}
@@ -81,6 +81,18 @@ func compileRoute(r *plan.Route, reg *upstream.Registry, sink Sink, prev *Table)
 		rules[i] = c
 	}
 	return rules, nil
+}
+
+// alive reports whether the pools of compiled rules are those of the registry.
+func alive(rules []*rule, reg *upstream.Registry) bool {
+	for _, r := range rules {
+		for i := range r.legs {
+			if l := &r.legs[i]; l.pool != nil && reg.Pool(l.key) != l.pool {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func compileRule(r *plan.Route, pr *plan.Rule, reg *upstream.Registry) (*rule, error) {

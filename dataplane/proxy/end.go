@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"io"
-	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -28,7 +27,8 @@ func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
 		ex.endpoint.Release()
 	}
 	keep = !ex.closing
-	ex.c.linger = ex.closing && ex.status != 0 && (reason != ReasonOK || !ex.reqBody.Done())
+	ex.c.abort = ex.endless && reason != ReasonOK && ex.status != 0
+	ex.c.linger = ex.closing && ex.status != 0 && ex.status != 101 && reason != ReasonClientGone && reason != ReasonClientStalled
 	ex.reset()
 	return end, keep
 }
@@ -46,7 +46,7 @@ func (ex *exchange) finishUpstream(reason Reason) {
 		return
 	}
 	ex.up.Release()
-	ex.endpoint.Keep(ex.up, ex.now)
+	ex.endpoint.Keep(ex.up, ex.now, time.Duration(ex.res.KeepAliveTimeout)*time.Second)
 	ex.up = nil
 }
 
@@ -152,13 +152,13 @@ func (ex *exchange) reset() {
 	}
 	ex.uploadEnd.Store(0)
 	ex.bodyRead.Store(false)
+	ex.continued.Store(false)
 	ex.state = state{}
 }
 
-// panicked ends a request that made the proxy panic: a defect of ours must not
-// end more than the one connection, nor leave counts behind.
-func (ex *exchange) panicked(v any) {
-	ex.p.log.Error(nil, "a request made the proxy panic; its connection is closed", "panic", v, "stack", string(debug.Stack()))
+// panicked ends a request that made the proxy panic, so that no counts are left
+// behind.
+func (ex *exchange) panicked() {
 	if ex.rule == nil {
 		ex.series.Begin()
 	}
@@ -168,5 +168,9 @@ func (ex *exchange) panicked(v any) {
 	}
 	if ex.up != nil {
 		_ = ex.up.Close() // it is lost whatever this says
+	}
+	if ex.uploading {
+		_ = ex.c.Close() // likewise
+		<-ex.uploaded
 	}
 }

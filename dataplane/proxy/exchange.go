@@ -23,6 +23,7 @@ type exchange struct {
 	uploaded  chan struct{} // the goroutine's last word
 	uploadEnd atomic.Int64  // when it ended, in ns since start; 0: not yet
 	bodyRead  atomic.Bool   // the client has sent the body whole
+	continued atomic.Bool   // the client was told to send the body
 
 	state
 }
@@ -50,6 +51,7 @@ type state struct {
 	up       *http1.Conn
 	sentAt   time.Time
 	attempts int
+	fresh    bool // no kept connection is to be used
 	connect  time.Duration
 	header   time.Duration
 
@@ -62,6 +64,7 @@ type state struct {
 	resBody    http1.Body
 	status     int // that was written to the client; 0: nothing yet
 	closing    bool
+	endless    bool // only the end of the connection says where the answer ends
 	upSpent    bool // the upstream connection cannot be used again
 	detail     string
 	failStatus int // overrides the reason's status

@@ -3,6 +3,7 @@ package proxy
 import (
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,10 +90,14 @@ func (p *Proxy) Table() *Table { return p.table.Load() }
 func (p *Proxy) ServeConn(nc net.Conn, life Life) {
 	c := newClient(p, nc, life)
 	defer c.close()
-	deadline := time.Now().Add(headerTimeout)
+	defer c.contain()
+	c.until = time.Now().Add(headerTimeout)
 	for life.Idle() {
-		if c.AwaitData(deadline, c.serve) != nil || c.over {
+		if c.AwaitData(c.until, c.serve) != nil || c.over {
 			return
+		}
+		if c.ex == nil && c.SkipEmptyLine() {
+			continue
 		}
 		if c.ex == nil {
 			if !life.Busy() {
@@ -105,7 +110,21 @@ func (p *Proxy) ServeConn(nc net.Conn, life Life) {
 			return
 		}
 		c.Release()
-		deadline = end.Add(keepAliveTimeout)
+		c.until = end.Add(keepAliveTimeout)
+	}
+}
+
+// contain keeps a defect of ours that panics from ending more than this one
+// connection.
+func (c *client) contain() {
+	v := recover()
+	if v == nil {
+		return
+	}
+	c.linger = false
+	c.p.log.Error(nil, "a connection made the proxy panic and is closed", "panic", v, "stack", string(debug.Stack()))
+	if c.ex != nil {
+		c.ex.panicked()
 	}
 }
 
@@ -118,14 +137,17 @@ func (c *client) begin() *exchange {
 
 // inline serves a request that is there whole: see http1.Conn.AwaitData. Any
 // other is left to ServeConn, which may wait for the rest of it.
-func (c *client) inline() (until time.Time, again bool) {
+func (c *client) inline() (now, until time.Time, again bool) {
+	if c.SkipEmptyLine() {
+		return time.Now(), c.until, true
+	}
 	if !c.life.Busy() {
 		c.over = true
-		return until, false
+		return now, until, false
 	}
 	c.ex = c.begin()
 	if !c.ex.whole() {
-		return until, false
+		return now, until, false
 	}
 	end, keep := c.finish()
 	if keep {
@@ -133,21 +155,17 @@ func (c *client) inline() (until time.Time, again bool) {
 		keep = c.life.Idle()
 	}
 	c.over = !keep
-	return end.Add(keepAliveTimeout), keep
+	c.until = end.Add(keepAliveTimeout)
+	return end, c.until, keep
 }
 
-// finish serves the request that was begun.
+// finish serves the request that was begun. An exchange that panics is not used
+// again.
 func (c *client) finish() (end time.Time, keep bool) {
-	ex := c.ex
+	end, keep = c.ex.serve()
+	c.p.exchanges.Put(c.ex)
 	c.ex = nil
-	defer func() {
-		if v := recover(); v != nil {
-			ex.panicked(v) // and is not used again
-			return
-		}
-		c.p.exchanges.Put(ex)
-	}()
-	return ex.serve()
+	return end, keep
 }
 
 // Sizes of the buffer that heads are written into: as made, and as kept.
@@ -169,15 +187,18 @@ type client struct {
 	p     *Proxy
 	life  Life
 	addr  netip.AddrPort
-	serve func() (time.Time, bool) // inline, bound once
-	ex    *exchange                // of a request that was begun
-	over  bool                     // nothing more is served
+	serve http1.Inline // inline, bound once
+	ex    *exchange    // of a request that was begun
+	until time.Time    // until when the next request is waited for
+	over  bool         // nothing more is served
 	// forwardedFor are the fields that name the client to the backend:
 	// X-Forwarded-For, X-Forwarded-Proto and the start of Forwarded.
 	forwardedFor []byte
 	// linger: the client may still be sending; closing at once would make the
 	// kernel reset the connection and take the answer with it (RFC 9112, 9.6).
 	linger bool
+	// abort: the end of the connection must not look like the end of the answer.
+	abort bool
 }
 
 func newClient(p *Proxy, nc net.Conn, life Life) *client {
@@ -201,6 +222,11 @@ const (
 // close closes the connection; where the client may still be sending, after it
 // has had a chance to read what was answered.
 func (c *client) close() {
+	if c.abort {
+		c.Abort()
+		c.Free()
+		return
+	}
 	if c.linger && c.CloseWrite() == nil {
 		deadline := time.Now().Add(lingerTimeout)
 		for left := lingerBytes; left > 0; {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
 )
@@ -23,6 +24,7 @@ func (ex *exchange) receive() Reason {
 	err := ex.parseErr
 	if !ex.parsed {
 		err = ex.c.ReadRequest(&http1.DefaultLimits, &ex.req, ex.start.Add(headerTimeout))
+		ex.now = time.Now()
 	}
 	if err == nil {
 		ex.reqBody.Reset(ex.c.Conn, max(ex.req.ContentLength, 0), ex.req.Chunked, false, 0)

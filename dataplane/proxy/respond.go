@@ -26,12 +26,15 @@ func (ex *exchange) respond() Reason {
 	// HTTP/1.0 does not know them and gets the end of the connection.
 	encode := untilClose && !oldClient
 	if (chunked || untilClose) && oldClient {
-		ex.closing = true
+		ex.closing, ex.endless = true, true
 	}
 	if untilClose {
 		length = http1.UntilClose
 	}
 	ex.resBody.Reset(ex.up, length, chunked, oldClient, 0)
+	if !ex.req.AcceptTrailers {
+		ex.resBody.DropTrailers() // RFC 9110, 6.5.1
+	}
 	ex.responseHead((chunked || untilClose) && !oldClient)
 
 	p, err := ex.resBody.Ready()

@@ -66,6 +66,9 @@ func (e *tunnelEnds) pass(ex *exchange, b *http1.Body, dst *http1.Conn, srcGone,
 			e.active.Store(int64(time.Since(e.started)))
 		}
 		switch {
+		case dstErr == http1.ErrTimeout && dst == ex.c.Conn:
+			e.fail(ex, ReasonClientStalled)
+			return
 		case dstErr != nil:
 			e.fail(ex, dstGone)
 			return

@@ -44,7 +44,16 @@ func (ex *exchange) pumpBody(now time.Time) (reason Reason, whole bool) {
 	b := &ex.reqBody
 	for !b.Done() {
 		idle := now.Add(requestBodyIdle)
-		if !ex.deadline.IsZero() && ex.deadline.Before(idle) {
+		waits := ex.req.Expect100 && b.Payload() == 0
+		if waits {
+			// The client waits for the endpoint, which has as long as for a
+			// response.
+			idle = time.Time{}
+			if ex.rule.responseHeader > 0 {
+				idle = ex.sentAt.Add(max(ex.rule.responseHeader, requestBodyIdle))
+			}
+		}
+		if !ex.deadline.IsZero() && (idle.IsZero() || ex.deadline.Before(idle)) {
 			idle = ex.deadline
 		}
 		var srcErr, dstErr error
@@ -68,6 +77,9 @@ func (ex *exchange) pumpBody(now time.Time) (reason Reason, whole bool) {
 		if srcErr != nil && !b.Done() {
 			if srcErr == http1.ErrTimeout && !ex.deadline.IsZero() && !now.Before(ex.deadline) {
 				return ReasonRequestTimeout, false
+			}
+			if srcErr == http1.ErrTimeout && waits && !ex.continued.Load() {
+				return ReasonResponseHeaderTimeout, false
 			}
 			return ex.bodyReason(srcErr), false
 		}

@@ -16,6 +16,8 @@ const (
 	// idleTimeout is how long a connection is kept unused. It is below the 60 s
 	// that most servers wait before they close.
 	idleTimeout = 55 * time.Second
+	// hintMargin is how much earlier than the endpoint we give a connection up.
+	hintMargin = time.Second
 )
 
 // Endpoint is one address of a pool. It lives as long as its pool has the
@@ -34,7 +36,7 @@ type Endpoint struct {
 // idleConn is a connection that waits to be used again.
 type idleConn struct {
 	conn  *http1.Conn
-	since time.Time
+	until time.Time
 }
 
 func newEndpoint(e plan.Endpoint) *Endpoint {
@@ -57,11 +59,11 @@ func (e *Endpoint) Release() { e.inFlight.Add(-1) }
 // nil. It may have been closed by the endpoint meanwhile.
 func (e *Endpoint) IdleConn(now time.Time) *http1.Conn {
 	for {
-		c, since := e.popIdle()
+		c, until := e.popIdle()
 		if c == nil {
 			return nil
 		}
-		if now.Sub(since) < idleTimeout {
+		if now.Before(until) {
 			return c
 		}
 		_ = c.Close() // it is unused and unwanted: how it closes does not matter
@@ -78,16 +80,22 @@ func (e *Endpoint) popIdle() (*http1.Conn, time.Time) {
 	last := e.idle[n-1]
 	e.idle[n-1] = idleConn{}
 	e.idle = e.idle[:n-1]
-	return last.conn, last.since
+	return last.conn, last.until
 }
 
 // Keep keeps a connection for reuse, or closes it when the endpoint is retired
-// or has enough. The connection must be in a state to take a new request.
-func (e *Endpoint) Keep(c *http1.Conn, now time.Time) {
+// or has enough. The connection must be in a state to take a new request. hint
+// is how long the endpoint says that it keeps an idle connection (RFC 9112, 9.3,
+// and its Keep-Alive field); 0: it does not say.
+func (e *Endpoint) Keep(c *http1.Conn, now time.Time, hint time.Duration) {
+	keepFor := idleTimeout
+	if hint > 0 {
+		keepFor = min(keepFor, hint-hintMargin)
+	}
 	e.mu.Lock()
-	keep := !e.retired && len(e.idle) < maxIdle
+	keep := !e.retired && len(e.idle) < maxIdle && keepFor > 0
 	if keep {
-		e.idle = append(e.idle, idleConn{c, now})
+		e.idle = append(e.idle, idleConn{c, now.Add(keepFor)})
 	}
 	e.mu.Unlock()
 	if !keep {
@@ -119,7 +127,7 @@ func (e *Endpoint) sweep(now time.Time) {
 	var gone []idleConn
 	kept := e.idle[:0]
 	for _, ic := range e.idle {
-		if now.Sub(ic.since) < idleTimeout && ic.conn.Alive() {
+		if now.Before(ic.until) && ic.conn.Alive() {
 			kept = append(kept, ic)
 		} else {
 			gone = append(gone, ic)

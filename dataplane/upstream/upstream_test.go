@@ -148,7 +148,7 @@ func TestEndpointsLiveAcrossPlansByTheirAddress(t *testing.T) {
 // kept gives an endpoint an idle connection and returns its far end.
 func kept(e *upstream.Endpoint, now time.Time) *memnet.Conn {
 	near, far := memnet.Pipe(netip.MustParseAddrPort("192.0.2.1:1"), e.Addr)
-	e.Keep(http1.NewConn(near, 0), now)
+	e.Keep(http1.NewConn(near, 0), now, 0)
 	return far
 }
 

@@ -1,0 +1,264 @@
+package proxy_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
+)
+
+// overTCP serves onePool, whose backend is a script, over loopback: some of these
+// stories need a kernel between the parties. It returns the proxy's address.
+func overTCP(t *testing.T, responseHeader time.Duration, script func(c net.Conn, r *bufio.Reader)) string {
+	back, front := listen(t), listen(t)
+	go func() {
+		for {
+			c, err := back.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				script(c, bufio.NewReader(c))
+			}()
+		}
+	}()
+	pl := onePool(back.Addr().String())
+	pl.Routes[0].Rules[0].Timeouts.ResponseHeader = responseHeader
+	s, reg := &sink{}, upstream.NewRegistry()
+	reg.Prepare(pl.Pools)
+	table, err := proxy.Compile(pl, reg, s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := proxy.New(s, nil, logr.Discard())
+	p.Publish(table)
+	go func() {
+		for {
+			c, err := front.Accept()
+			if err != nil {
+				return
+			}
+			go p.ServeConn(c, alwaysOpen{})
+		}
+	}()
+	return front.Addr().String()
+}
+
+func dialTCP(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// A head that took longer than a second, as one lost packet can make it, left no
+// time on the clock that the wait for the backend began with: on a kept
+// connection the request was never written and its answer waited for.
+func TestASlowHeadIsServedOverAKeptConnection(t *testing.T) {
+	c := dialTCP(t, overTCP(t, 5*time.Second, scripted("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")))
+	r := bufio.NewReader(c)
+	for i := range 2 {
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: shop.")
+		if i == 1 {
+			time.Sleep(1200 * time.Millisecond)
+		}
+		_, _ = io.WriteString(c, "example.com\r\n\r\n")
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(res.Body); res.StatusCode != 200 || err != nil {
+			t.Errorf("request %d: %d %q %v", i, res.StatusCode, body, err)
+		}
+	}
+}
+
+// The answer to a request that asked for the connection to be closed was lost to
+// the reset that closing causes when something unread has arrived.
+func TestAnAnswerThatClosesTheConnectionArrivesWhole(t *testing.T) {
+	const size = 3_000_000
+	c := dialTCP(t, overTCP(t, 5*time.Second, func(c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			time.Sleep(100 * time.Millisecond)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n"+strings.Repeat("z", size))
+		}
+	}))
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\n"+shopHost+"\r\nConnection: close\r\n\r\n")
+	time.Sleep(50 * time.Millisecond)
+	_, _ = io.WriteString(c, "\r\n")
+	time.Sleep(300 * time.Millisecond)
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, res.Body); n != size || err != nil {
+		t.Errorf("%d bytes, then %v", n, err)
+	}
+}
+
+// To HTTP/1.0 the end of the connection is the end of the answer, so an answer
+// that was cut looked whole.
+func TestACutAnswerDoesNotLookWholeToHTTP10(t *testing.T) {
+	c := dialTCP(t, overTCP(t, 5*time.Second, func(c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf of it")
+		}
+	}))
+	_, _ = io.WriteString(c, "GET / HTTP/1.0\r\n"+shopHost+"\r\n\r\n")
+	if b, err := io.ReadAll(c); err == nil {
+		t.Errorf("a clean end after %q", b)
+	}
+}
+
+// A request that makes the backend hang up was sent again on every kept
+// connection, one after the other.
+func TestARequestThatFailedOnAKeptConnectionIsSentOnceMore(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		var poison atomic.Int64
+		gate := make(chan struct{})
+		b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
+			for {
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					return
+				}
+				if req.URL.Path == "/poison" {
+					poison.Add(1)
+					return
+				}
+				<-gate
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			}
+		})
+		b.apply(onePool(backendAddr))
+		var wg sync.WaitGroup
+		for range 50 {
+			c := b.dial()
+			wg.Go(func() { c.stream("GET / HTTP/1.1\r\n" + shopHost + "\r\n\r\n"); _, _ = c.r.ReadString('k') })
+		}
+		synctest.Wait()
+		close(gate)
+		wg.Wait()
+		a := b.dial().get("PUT /poison HTTP/1.1", shopHost, "Content-Length: 0")
+		if r := b.sink.last(t); poison.Load() != 2 || r.Attempts != 2 || a.StatusCode != 502 {
+			t.Errorf("%d: sent %d times, recorded %d attempts", a.StatusCode, poison.Load(), r.Attempts)
+		}
+	})
+}
+
+// A client that waits for 100 (Continue) was blamed for a backend that took its
+// time to say so.
+func TestABackendMayTakeItsTimeToSay100(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			if req.URL.Path == "/never" {
+				_, _ = io.Copy(io.Discard, r)
+				return
+			}
+			time.Sleep(20 * time.Second)
+			_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
+			_, _ = io.Copy(io.Discard, req.Body)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		})
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		c.send("POST / HTTP/1.1\r\n" + shopHost + "\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+		if a := c.read("POST"); a.StatusCode != 100 {
+			t.Fatalf("%d %q", a.StatusCode, a.body)
+		}
+		c.send("hello")
+		if a := c.read("POST"); a.body != "ok" {
+			t.Errorf("%d %q", a.StatusCode, a.body)
+		}
+		c.send("POST /never HTTP/1.1\r\n" + shopHost + "\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+		wantFailure(t, b, c.read("POST"), 504, proxy.ReasonResponseHeaderTimeout)
+	})
+}
+
+// An empty line behind a body, as some clients send it, began a request that
+// never came and was answered with 408.
+func TestAStrayEmptyLineIsNotARequest(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.httpBackend(backendAddr, echo)
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		c.send("POST / HTTP/1.1\r\n" + shopHost + "\r\nContent-Length: 2\r\n\r\nab\r\n")
+		c.read("POST")
+		time.Sleep(30 * time.Second)
+		if a := c.get("GET / HTTP/1.1", shopHost); a.StatusCode != 200 {
+			t.Errorf("the next request got %d %q", a.StatusCode, a.body)
+		}
+	})
+	c := dialTCP(t, overTCP(t, 5*time.Second, scripted("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")))
+	r := bufio.NewReader(c)
+	for range 3 {
+		_, _ = io.WriteString(c, "POST / HTTP/1.1\r\n"+shopHost+"\r\nContent-Length: 2\r\n\r\nab\r\n")
+		res, err := http.ReadResponse(r, nil)
+		if err != nil || res.StatusCode != 200 {
+			t.Fatal(res, err)
+		}
+		if _, err := io.Copy(io.Discard, res.Body); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestTrailersReachTheClientsThatAskedForThem(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.backend(backendAddr, scripted("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n"))
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		if a := c.get("GET / HTTP/1.1", shopHost); a.body != "ok" || a.Trailer.Get("X-Sum") != "" {
+			t.Errorf("not asked for: %q %v", a.body, a.Trailer)
+		}
+		if a := c.get("GET / HTTP/1.1", shopHost, "TE: trailers"); a.body != "ok" || a.Trailer.Get("X-Sum") != "1" {
+			t.Errorf("asked for: %q %v", a.body, a.Trailer)
+		}
+	})
+}
+
+// What the backend says of its keep-alive time decides how long its connection
+// is kept, so that a request does not meet its close.
+func TestAConnectionIsNotKeptLongerThanTheBackendSays(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		var conns atomic.Int64
+		answer := scripted("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nok")
+		b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
+			conns.Add(1)
+			answer(c, r)
+		})
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		for range 2 {
+			c.get("GET / HTTP/1.1", shopHost)
+			time.Sleep(3 * time.Second)
+		}
+		if n := conns.Load(); n != 1 {
+			t.Errorf("%d connections after 3 s", n)
+		}
+		time.Sleep(2 * time.Second)
+		c.get("GET / HTTP/1.1", shopHost)
+		if n := conns.Load(); n != 2 {
+			t.Errorf("%d connections after 5 s", n)
+		}
+	})
+}
