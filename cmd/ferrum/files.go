@@ -7,9 +7,7 @@ import (
 	"slices"
 
 	"github.com/go-logr/logr"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
 	"github.com/ferrum-proxy/ferrum-proxy/controllers/manifests"
 	"github.com/ferrum-proxy/ferrum-proxy/controllers/translate"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
@@ -91,7 +89,7 @@ func (f finding) key() string {
 func findings(r translate.Result) (all []finding) {
 	add := func(kind, name string, v translate.Verdict) {
 		for _, c := range v.Conditions {
-			if !asWished(c) {
+			if !c.AsWished() {
 				all = append(all, finding{kind, name, c.Type + "=" + string(c.Status), c.Reason, c.Message})
 			}
 		}
@@ -110,19 +108,6 @@ func findings(r translate.Result) (all []finding) {
 		all = append(all, finding{kind: "warning", message: w})
 	}
 	return all
-}
-
-// asWished reports whether a condition says that all is well. Accepted=True may
-// still say that a part was left out.
-func asWished(c translate.Condition) bool {
-	switch c.Type {
-	case v1alpha1.ConditionConflicted:
-		return c.Status == metav1.ConditionFalse
-	case v1alpha1.ConditionAccepted:
-		return c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonAccepted
-	default:
-		return c.Status == metav1.ConditionTrue
-	}
 }
 
 // String is the finding in one line.

@@ -1,10 +1,8 @@
 package manifests
 
 import (
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
 	"github.com/ferrum-proxy/ferrum-proxy/controllers/translate"
 )
 
@@ -23,7 +21,7 @@ func Check(paths ...string) []Finding {
 	judge := func(kind string, n types.NamespacedName, v translate.Verdict) {
 		at := a.where[objectWords(kind, n.Namespace, n.Name)]
 		for _, c := range v.Conditions {
-			if !asWished(c) {
+			if !c.AsWished() {
 				at.Message = c.Type + "=" + string(c.Status) + " " + c.Reason + ": " + c.Message
 				findings = append(findings, at)
 			}
@@ -42,16 +40,4 @@ func Check(paths ...string) []Finding {
 		findings = append(findings, Finding{Severity: Warning, Message: w})
 	}
 	return sorted(findings)
-}
-
-// asWished says that a condition tells of nothing to correct.
-func asWished(c translate.Condition) bool {
-	switch c.Type {
-	case v1alpha1.ConditionConflicted:
-		return c.Status == metav1.ConditionFalse
-	case v1alpha1.ConditionAccepted:
-		return c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonAccepted
-	default:
-		return c.Status == metav1.ConditionTrue
-	}
 }

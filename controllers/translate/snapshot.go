@@ -74,6 +74,19 @@ type Condition struct {
 	Message string
 }
 
+// AsWished reports whether the condition tells of nothing to correct.
+// Accepted=True may still say that a part was left out.
+func (c Condition) AsWished() bool {
+	switch c.Type {
+	case v1alpha1.ConditionConflicted:
+		return c.Status == metav1.ConditionFalse
+	case v1alpha1.ConditionAccepted:
+		return c.Status == metav1.ConditionTrue && c.Reason == v1alpha1.ReasonAccepted
+	default:
+		return c.Status == metav1.ConditionTrue
+	}
+}
+
 // Condition returns the condition of a type; the zero Condition when the object
 // has none.
 func (v Verdict) Condition(conditionType string) Condition {
