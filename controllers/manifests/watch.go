@@ -32,11 +32,11 @@ const (
 // start or cannot be watched.
 //
 // Bad input loses nothing. A file with an error, or one that cannot be read,
-// keeps the objects that it had; only when it had none has it those of its
-// objects that are valid. If path itself disappears, all of it stays until it
-// comes back. Whatever the problems, the snapshot is
-// therefore complete and may be applied. A caller that prefers all or nothing
-// keeps the snapshot before when a problem has severity Error.
+// keeps the objects that it had, which of a new file are none: half of what was
+// meant could send requests to a rule that is more permissive. If path itself
+// disappears, all of it stays until it comes back. So the snapshot may be
+// applied whatever the problems; a caller that prefers all or nothing keeps the
+// snapshot before when a problem has severity Error.
 //
 // Directories are watched, not files, so that replacing a file by renaming, the
 // switch of a ConfigMap volume from one ..data to the next, and directories
@@ -203,7 +203,7 @@ func (w *watcher) read(name string) (known, changed bool) {
 	}
 	p := parseFile(name, content)
 	f.sum, f.problems = sum, p.problems
-	if !hasError(p.problems) || len(f.objects) == 0 {
+	if !hasError(p.problems) {
 		f.objects = p.objects
 	}
 	return true, true

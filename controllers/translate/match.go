@@ -1,10 +1,7 @@
 package translate
 
 import (
-	"errors"
 	"fmt"
-	"regexp"
-	"regexp/syntax"
 	"strings"
 
 	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
@@ -21,8 +18,15 @@ func compileMatches(r *v1alpha1.RouteRule) (good []plan.Match, problems []string
 	if len(r.Matches) == 0 {
 		return []plan.Match{{Path: wholePrefix}}, nil
 	}
+	size := 0
 	for i := range r.Matches {
 		m, err := compileMatch(&r.Matches[i])
+		if err == nil {
+			if size += matchRegexSize(&m); size > maxRuleRegexSize {
+				err = fmt.Errorf("with it the regular expressions of the rule are larger than %d steps; "+
+					"use fewer or simpler ones, or several rules", maxRuleRegexSize)
+			}
+		}
 		if err != nil {
 			problems = append(problems, fmt.Sprintf("matches[%d]: %v", i, err))
 			continue
@@ -106,27 +110,6 @@ func compileValue(name string, t v1alpha1.ValueMatchType, value string) (plan.Va
 	default:
 		return plan.ValueMatch{}, fmt.Errorf("match type %s is not known to this version", quote(string(t)))
 	}
-}
-
-// checkRegex says whether an expression compiles by itself and, as the data
-// plane needs it, between a group and anchors: "a)|(b" must not, and the group
-// adds a level of nesting, of which there is a limit.
-func checkRegex(expression string) error {
-	parsed, err := syntax.Parse(expression, syntax.Perl)
-	if err == nil {
-		_, err = regexp.Compile("^(?:" + parsed.String() + ")$")
-	}
-	if err == nil {
-		return nil
-	}
-	why := err.Error()
-	if se, ok := errors.AsType[*syntax.Error](err); ok {
-		why = se.Code.String()
-		if se.Expr != "" && se.Expr != expression {
-			why += " at " + quote(se.Expr)
-		}
-	}
-	return fmt.Errorf("the regular expression %s does not compile: %s", quote(expression), why)
 }
 
 // isToken is the token of RFC 9110, 5.6.2.
