@@ -68,6 +68,8 @@ type Options struct {
 	// before. Default: the registry of controller-runtime, which the process
 	// gathers for /metrics.
 	Registerer prometheus.Registerer
+
+	grantsSync time.Duration // of one try to list the ReferenceGrants; default 30s
 }
 
 // LeaseTimes are the times of an election. They must satisfy
@@ -105,11 +107,12 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	if !api.waitForKinds(ctx, o.Log) {
 		return nil
 	}
-	mgr, err := newManager(cfg, o, m)
+	w := &watchErrors{log: o.Log, metrics: m}
+	mgr, err := newManager(cfg, o, w)
 	if err != nil {
 		return err
 	}
-	if err := setup(mgr, cfg, api, o, m); err != nil {
+	if err := setup(mgr, cfg, api, o, m, w); err != nil {
 		return err
 	}
 	err = mgr.Start(ctx)
@@ -145,6 +148,7 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	setDefault(&o.HoldOff, 30*time.Millisecond)
 	setDefault(&o.DiscoveryInterval, 30*time.Second)
+	setDefault(&o.grantsSync, 30*time.Second)
 	setDefault(&o.Lease.Duration, 15*time.Second)
 	setDefault(&o.Lease.RenewDeadline, 10*time.Second)
 	setDefault(&o.Lease.RetryPeriod, 2*time.Second)

@@ -134,7 +134,9 @@ func TestReferenceGrantsComeAndGoWithTheirKind(t *testing.T) {
 		}
 		served := &servedKinds{}
 		events := &trigger{holdOff: holdOff}
-		g := newGrantSource(&informertest.FakeInformers{Scheme: scheme}, &apiDiscovery{api: served}, 30*time.Second, events, logr.Discard())
+		o := Options{DiscoveryInterval: 30 * time.Second, grantsSync: 30 * time.Second, Log: logr.Discard()}
+		informers := &informertest.FakeInformers{Scheme: scheme}
+		g := newGrantSource(informers, &apiDiscovery{api: served}, o, events)
 		q := queues["plain queue"]()
 		defer q.ShutDown()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -146,8 +148,8 @@ func TestReferenceGrantsComeAndGoWithTheirKind(t *testing.T) {
 			t.Helper()
 			_ = wait(ctx, d)
 			synctest.Wait()
-			if g.active() != on {
-				t.Errorf("%s: active %t, want %t", what, g.active(), on)
+			if got := g.on.Load() != nil; got != on || len(informers.InformersByGVK) > 1 {
+				t.Errorf("%s: active %t, want %t; %d informers", what, got, on, len(informers.InformersByGVK))
 			}
 			if got := !events.take().IsZero(); got != build {
 				t.Errorf("%s: a build %t, want %t", what, got, build)

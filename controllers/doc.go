@@ -26,7 +26,8 @@
 // with backoff while the one before keeps serving.
 //
 // ReferenceGrant belongs to Gateway API, which need not be installed: it is
-// watched from the moment the API server serves it.
+// watched, in the version that is served, from the moment the API server serves
+// it. Its cache is its own, so that nothing waits for a kind that may go again.
 //
 // # Who writes statuses
 //

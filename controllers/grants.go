@@ -10,16 +10,14 @@ import (
 	"github.com/go-logr/logr"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 )
 
 const (
 	// grantsResource is the resource of ReferenceGrant.
 	grantsResource = "referencegrants"
-
-	// grantsSync bounds one try to fill the cache of ReferenceGrants; the kind
-	// may have gone since it was seen.
-	grantsSync = 30 * time.Second
 
 	// grantsGone is how many looks in a row must find that ReferenceGrant is not
 	// served before the grants that are known are dropped. Dropping them cuts
@@ -32,8 +30,39 @@ const (
 	grantsRetry = time.Second
 )
 
+// grantVersion is one version of ReferenceGrant. The versions differ in nothing
+// but their name.
+type grantVersion struct {
+	groupVersion string
+	object       client.Object
+	list         func(context.Context, client.Reader) ([]*gatewayv1.ReferenceGrant, error)
+}
+
+// grantVersions are the versions that are known, the preferred one first. Older
+// releases of Gateway API serve v1beta1 alone.
+var grantVersions = []*grantVersion{
+	{gatewayv1.GroupVersion.String(), &gatewayv1.ReferenceGrant{}, listGrants},
+	{gatewayv1beta1.GroupVersion.String(), &gatewayv1beta1.ReferenceGrant{}, listBetaGrants},
+}
+
+func listGrants(ctx context.Context, r client.Reader) ([]*gatewayv1.ReferenceGrant, error) {
+	var l gatewayv1.ReferenceGrantList
+	err := r.List(ctx, &l)
+	return pointers(l.Items), err
+}
+
+func listBetaGrants(ctx context.Context, r client.Reader) ([]*gatewayv1.ReferenceGrant, error) {
+	var l gatewayv1beta1.ReferenceGrantList
+	err := r.List(ctx, &l)
+	grants := make([]*gatewayv1.ReferenceGrant, len(l.Items))
+	for i := range l.Items {
+		grants[i] = (*gatewayv1.ReferenceGrant)(&l.Items[i])
+	}
+	return grants, err
+}
+
 // grantSource is the source of the events of ReferenceGrants, a kind that the
-// API server need not serve:
+// API server need not serve, or serves in an older version only:
 //
 //	      served, cache filled
 //	off ------------------------> on
@@ -41,28 +70,45 @@ const (
 //	 +----------------------------+
 //	  not served, twice in a row
 //
+// While it is on it keeps to one version for as long as that is served, and goes
+// over to another one only with that one's cache filled.
+//
 // Every change of state leads to a build. The source counts as synced after the
 // first clear answer: not served, or served and the cache filled.
 type grantSource struct {
-	cache  cache.Cache
-	api    *apiDiscovery
-	every  time.Duration
-	events *trigger
-	log    logr.Logger
+	// cache holds ReferenceGrants and nothing else. The source of a kind waits
+	// for every informer that its cache has at that time; one that is given up
+	// here would never let it end.
+	cache   cache.Cache
+	api     *apiDiscovery
+	every   time.Duration
+	timeout time.Duration // of one try to fill the cache
+	events  *trigger
+	log     logr.Logger
 
-	on        atomic.Bool
-	absent    int // looks in a row that found the kind not served
+	on        atomic.Pointer[grantVersion] // nil: off
+	absent    int                          // looks in a row that found the kind not served
 	said      throttle
 	synced    chan struct{}
 	closeOnce sync.Once
 }
 
-func newGrantSource(c cache.Cache, api *apiDiscovery, every time.Duration, events *trigger, log logr.Logger) *grantSource {
-	return &grantSource{cache: c, api: api, every: every, events: events, log: log, synced: make(chan struct{})}
+// newGrantSource returns a source that fills c, which must be its own.
+func newGrantSource(c cache.Cache, api *apiDiscovery, o Options, events *trigger) *grantSource {
+	return &grantSource{
+		cache: c, api: api, every: o.DiscoveryInterval, timeout: o.grantsSync,
+		events: events, log: o.Log, synced: make(chan struct{}),
+	}
 }
 
-// active says whether the cache has a complete list of ReferenceGrants.
-func (g *grantSource) active() bool { return g.on.Load() }
+// list returns all ReferenceGrants, none while the kind is not served.
+func (g *grantSource) list(ctx context.Context) ([]*gatewayv1.ReferenceGrant, error) {
+	v := g.on.Load()
+	if v == nil {
+		return nil, nil
+	}
+	return v.list(ctx, g.cache)
+}
 
 // Start begins to look. It implements source.TypedSource.
 func (g *grantSource) Start(ctx context.Context, q queue) error {
@@ -81,7 +127,7 @@ func (g *grantSource) WaitForSync(ctx context.Context) error {
 }
 
 // String names the source in logs.
-func (g *grantSource) String() string { return "kind source: *v1.ReferenceGrant, while served" }
+func (g *grantSource) String() string { return "kind source: ReferenceGrant, while served" }
 
 func (g *grantSource) run(ctx context.Context, q queue) {
 	for {
@@ -108,51 +154,91 @@ func (g *grantSource) run(ctx context.Context, q queue) {
 
 // look asks once and changes the state accordingly.
 func (g *grantSource) look(ctx context.Context, q queue) error {
-	missing, err := g.api.missing(ctx, gatewayv1.GroupVersion.String(), grantsResource)
-	switch {
-	case err != nil:
+	on := g.on.Load()
+	v, err := g.served(ctx, on)
+	if err != nil {
 		return err
-	case len(missing) == 0:
+	}
+	if v != nil {
 		g.absent = 0
-		if g.on.Load() {
+		if v == on {
 			return nil
 		}
-		return g.open(ctx, q)
+		return g.open(ctx, q, v)
 	}
 	g.absent++
-	if g.absent < grantsGone || !g.on.Load() {
+	if g.absent < grantsGone || on == nil {
 		return nil
 	}
-	g.on.Store(false)
+	g.on.Store(nil)
 	g.log.Info("ReferenceGrant is no longer served; references into other namespaces are refused")
 	g.events.fire(q)
-	return g.cache.RemoveInformer(ctx, &gatewayv1.ReferenceGrant{})
+	return g.cache.RemoveInformer(ctx, on.object)
 }
 
-// open fills the cache and begins to follow it.
-func (g *grantSource) open(ctx context.Context, q queue) error {
-	sync, cancel := context.WithTimeout(ctx, grantsSync)
-	defer cancel()
-	inf, err := g.cache.GetInformer(sync, &gatewayv1.ReferenceGrant{})
-	if err == nil {
-		_, err = inf.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc: func(any) { g.events.fire(q) },
-			UpdateFunc: func(old, new any) {
-				if specChanged(old.(*gatewayv1.ReferenceGrant), new.(*gatewayv1.ReferenceGrant)) {
-					g.events.fire(q)
-				}
-			},
-			DeleteFunc: func(any) { g.events.fire(q) },
-		})
+// served returns the version to watch: on, unless nil, if the API server serves
+// it, else the first that it serves; nil if it serves none.
+func (g *grantSource) served(ctx context.Context, on *grantVersion) (*grantVersion, error) {
+	order := grantVersions
+	if on != nil {
+		order = append([]*grantVersion{on}, grantVersions...)
 	}
-	if err != nil {
+	for i, v := range order {
+		if i > 0 && v == on {
+			continue // asked already
+		}
+		missing, err := g.api.missing(ctx, v.groupVersion, grantsResource)
+		if err != nil {
+			return nil, err
+		}
+		if len(missing) == 0 {
+			return v, nil
+		}
+	}
+	return nil, nil
+}
+
+// open fills the cache with a version, begins to follow it, and lets the version
+// before go.
+func (g *grantSource) open(ctx context.Context, q queue, v *grantVersion) error {
+	if err := g.follow(ctx, q, v); err != nil {
 		// Without the informer the next look starts from scratch.
-		_ = g.cache.RemoveInformer(ctx, &gatewayv1.ReferenceGrant{})
+		_ = g.cache.RemoveInformer(ctx, v.object)
 		return fmt.Errorf("watch ReferenceGrants: %w", err)
 	}
-	g.on.Store(true)
-	g.log.V(1).Info("watching ReferenceGrants")
+	before := g.on.Swap(v)
+	g.log.V(1).Info("watching ReferenceGrants", "version", v.groupVersion)
 	g.events.fire(q)
+	if before != nil {
+		return g.cache.RemoveInformer(ctx, before.object)
+	}
+	return nil
+}
+
+// follow returns once the cache has all ReferenceGrants of a version.
+func (g *grantSource) follow(ctx context.Context, q queue, v *grantVersion) error {
+	ctx, cancel := context.WithTimeout(ctx, g.timeout) // the kind may have gone since it was seen
+	defer cancel()
+	inf, err := g.cache.GetInformer(ctx, v.object)
+	if err != nil {
+		return err
+	}
+	_, err = inf.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { g.events.fire(q) },
+		UpdateFunc: func(old, new any) {
+			if specChanged(old.(client.Object), new.(client.Object)) {
+				g.events.fire(q)
+			}
+		},
+		DeleteFunc: func(any) { g.events.fire(q) },
+	})
+	if err != nil {
+		return err
+	}
+	// GetInformer waits only in a cache that has started.
+	if !g.cache.WaitForCacheSync(ctx) {
+		return ctx.Err()
+	}
 	return nil
 }
 

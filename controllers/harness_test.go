@@ -166,7 +166,7 @@ var shortLease = controllers.LeaseTimes{Duration: 3 * time.Second, RenewDeadline
 
 // run starts a replica that ends with the test at the latest. leases is the
 // namespace of its Lease.
-func run(t *testing.T, cfg *rest.Config, leases, identity string) *replica {
+func run(t *testing.T, cfg *rest.Config, leases, identity string, with ...func(*controllers.Options)) *replica {
 	t.Helper()
 	r := &replica{
 		recorder: &recorder{news: make(chan struct{})},
@@ -181,13 +181,17 @@ func run(t *testing.T, cfg *rest.Config, leases, identity string) *replica {
 		defer r.log.mu.Unlock()
 		r.log.all = append(r.log.all, prefix+" "+args)
 	}, funcr.Options{Verbosity: 1})
+	o := controllers.Options{
+		Applier: r.recorder, Log: log, LeaseNamespace: leases, Identity: identity,
+		DiscoveryInterval: 200 * time.Millisecond, Lease: shortLease, Registerer: r.registry,
+	}
+	for _, f := range with {
+		f(&o)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- controllers.Run(ctx, cfg, controllers.Options{
-			Applier: r.recorder, Log: log, LeaseNamespace: leases, Identity: identity,
-			DiscoveryInterval: 200 * time.Millisecond, Lease: shortLease, Registerer: r.registry,
-		})
+		done <- controllers.Run(ctx, cfg, o)
 	}()
 	r.stop = sync.OnceFunc(func() {
 		select {

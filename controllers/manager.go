@@ -22,6 +22,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 
 	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
 )
@@ -49,7 +50,7 @@ const (
 func newScheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, discoveryv1.AddToScheme, v1alpha1.AddToScheme, gatewayv1.Install,
+		corev1.AddToScheme, discoveryv1.AddToScheme, v1alpha1.AddToScheme, gatewayv1.Install, gatewayv1beta1.Install,
 	} {
 		if err := add(s); err != nil {
 			return nil, fmt.Errorf("build the scheme: %w", err)
@@ -62,8 +63,9 @@ func newScheme() (*runtime.Scheme, error) {
 // that neither an API server that is away nor a CRD that is missing can fail an
 // informer: its lists fail, and are tried again until they do not.
 func newMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
-	core, own, gateway := corev1.SchemeGroupVersion, v1alpha1.GroupVersion, schema.GroupVersion(gatewayv1.GroupVersion)
-	m := meta.NewDefaultRESTMapper([]schema.GroupVersion{core, discoveryv1.SchemeGroupVersion, own, gateway})
+	core, own := corev1.SchemeGroupVersion, v1alpha1.GroupVersion
+	gateway, beta := schema.GroupVersion(gatewayv1.GroupVersion), schema.GroupVersion(gatewayv1beta1.GroupVersion)
+	m := meta.NewDefaultRESTMapper([]schema.GroupVersion{core, discoveryv1.SchemeGroupVersion, own, gateway, beta})
 	m.Add(core.WithKind("Service"), meta.RESTScopeNamespace)
 	m.Add(core.WithKind("Namespace"), meta.RESTScopeRoot)
 	m.Add(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
@@ -71,34 +73,55 @@ func newMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	m.Add(own.WithKind("BackendPolicy"), meta.RESTScopeNamespace)
 	m.Add(own.WithKind("ProxyClass"), meta.RESTScopeRoot)
 	m.Add(gateway.WithKind("ReferenceGrant"), meta.RESTScopeNamespace)
+	m.Add(beta.WithKind("ReferenceGrant"), meta.RESTScopeNamespace)
 	return m, nil
+}
+
+// cacheOptions returns what all caches have in common. The manager sets the rest
+// for its own.
+func cacheOptions(w *watchErrors) cache.Options {
+	yes := true
+	return cache.Options{
+		ReaderFailOnMissingInformer: true,
+		DefaultTransform:            slim,
+		// Lists hand out what the caches hold. Every reader in this package
+		// treats it as read-only.
+		DefaultUnsafeDisableDeepCopy: &yes,
+		DefaultWatchErrorHandler:     w.handle,
+		NewInformer: func(lw toolscache.ListerWatcher, obj runtime.Object, resync time.Duration, ix toolscache.Indexers) toolscache.SharedIndexInformer {
+			return toolscache.NewSharedIndexInformer(patient(lw, kindOf(obj), w.report), obj, resync, ix)
+		},
+	}
+}
+
+// newGrantCache makes the cache of the grantSource and adds it to mgr.
+func newGrantCache(mgr manager.Manager, w *watchErrors) (cache.Cache, error) {
+	co := cacheOptions(w)
+	co.Scheme, co.Mapper, co.HTTPClient = mgr.GetScheme(), mgr.GetRESTMapper(), mgr.GetHTTPClient()
+	c, err := cache.New(mgr.GetConfig(), co)
+	if err != nil {
+		return nil, fmt.Errorf("make the cache of ReferenceGrants: %w", err)
+	}
+	if err := mgr.Add(onEveryReplica(c.Start)); err != nil {
+		return nil, fmt.Errorf("add to the controller manager: %w", err)
+	}
+	return c, nil
 }
 
 // newManager makes a manager that holds the caches and starts and stops what
 // runs on them. Its own leader election, which would end the process with the
 // Lease, and its servers are off.
-func newManager(cfg *rest.Config, o Options, m *metrics) (manager.Manager, error) {
+func newManager(cfg *rest.Config, o Options, w *watchErrors) (manager.Manager, error) {
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
 	}
 	yes, no, grace := true, false, stopGrace
-	w := &watchErrors{log: o.Log, metrics: m}
 	mgr, err := manager.New(cfg, manager.Options{
-		Scheme:         scheme,
-		MapperProvider: newMapper,
-		Logger:         o.Log.V(1), // errors are errors still; that workers start is no news
-		Cache: cache.Options{
-			ReaderFailOnMissingInformer: true,
-			DefaultTransform:            slim,
-			// Lists hand out what the caches hold. Every reader in this package
-			// treats it as read-only.
-			DefaultUnsafeDisableDeepCopy: &yes,
-			DefaultWatchErrorHandler:     w.handle,
-			NewInformer: func(lw toolscache.ListerWatcher, obj runtime.Object, resync time.Duration, ix toolscache.Indexers) toolscache.SharedIndexInformer {
-				return toolscache.NewSharedIndexInformer(patient(lw, kindOf(obj), w.report), obj, resync, ix)
-			},
-		},
+		Scheme:                  scheme,
+		MapperProvider:          newMapper,
+		Logger:                  o.Log.V(1), // errors are errors still; that workers start is no news
+		Cache:                   cacheOptions(w),
 		LeaderElection:          false,
 		Metrics:                 metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress:  "0",
@@ -117,7 +140,7 @@ func newManager(cfg *rest.Config, o Options, m *metrics) (manager.Manager, error
 
 // setup adds the reconciler with its watches, the status writer and the elector
 // to mgr.
-func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, m *metrics) error {
+func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, m *metrics, w *watchErrors) error {
 	statusCfg := rest.CopyConfig(cfg)
 	statusCfg.QPS, statusCfg.Burst = statusQPS, statusBurst
 	statusClient, err := client.New(statusCfg, client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
@@ -131,7 +154,11 @@ func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, 
 	}
 
 	events := &trigger{holdOff: o.HoldOff}
-	grants := newGrantSource(mgr.GetCache(), api, o.DiscoveryInterval, events, o.Log)
+	grantCache, err := newGrantCache(mgr, w)
+	if err != nil {
+		return err
+	}
+	grants := newGrantSource(grantCache, api, o, events)
 	r := &reconciler{
 		reader: mgr.GetCache(), grants: grants, applier: o.Applier, verdicts: writer,
 		events: events, metrics: m, log: o.Log,

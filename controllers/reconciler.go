@@ -22,7 +22,7 @@ import (
 // time, and not before all caches have synced.
 type reconciler struct {
 	reader   client.Reader
-	grants   interface{ active() bool }
+	grants   grantLister
 	applier  Applier
 	verdicts interface{ publish(verdictSet) }
 	events   *trigger
@@ -34,6 +34,11 @@ type reconciler struct {
 	applied  map[types.NamespacedName]version // routes that the plan in force serves
 	ran      bool                             // a plan was applied
 	warned   throttle
+}
+
+// grantLister lists the ReferenceGrants; none while the kind is not served.
+type grantLister interface {
+	list(context.Context) ([]*gatewayv1.ReferenceGrant, error)
 }
 
 // version is one generation of one object; names are used again.
@@ -91,7 +96,6 @@ func (r *reconciler) snapshot(ctx context.Context) (translate.Snapshot, error) {
 		services   corev1.ServiceList
 		slices     discoveryv1.EndpointSliceList
 		namespaces corev1.NamespaceList
-		grants     gatewayv1.ReferenceGrantList
 	)
 	for _, list := range []client.ObjectList{&routes, &policies, &classes} {
 		if err := r.reader.List(ctx, list); err != nil {
@@ -101,17 +105,18 @@ func (r *reconciler) snapshot(ctx context.Context) (translate.Snapshot, error) {
 	s.Routes, s.Policies, s.Classes = pointers(routes.Items), pointers(policies.Items), pointers(classes.Items)
 	r.referred.update(s.Routes, s.Policies)
 
-	rest := []client.ObjectList{&services, &slices, &namespaces}
-	if r.grants.active() {
-		rest = append(rest, &grants)
-	}
-	for _, list := range rest {
+	for _, list := range []client.ObjectList{&services, &slices, &namespaces} {
 		if err := r.reader.List(ctx, list); err != nil {
 			return s, fmt.Errorf("list %T from the cache: %w", list, err)
 		}
 	}
 	s.Services, s.EndpointSlices = pointers(services.Items), pointers(slices.Items)
-	s.Namespaces, s.Grants = pointers(namespaces.Items), pointers(grants.Items)
+	s.Namespaces = pointers(namespaces.Items)
+	grants, err := r.grants.list(ctx)
+	if err != nil {
+		return s, fmt.Errorf("list ReferenceGrants from the cache: %w", err)
+	}
+	s.Grants = grants
 	return s, nil
 }
 

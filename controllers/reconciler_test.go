@@ -28,7 +28,6 @@ type fakeCache struct {
 	routes  []v1alpha1.ProxyRoute
 	fail    error
 	listing func(client.ObjectList)
-	grants  int // times that grants were listed
 }
 
 func (c *fakeCache) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
@@ -46,8 +45,6 @@ func (c *fakeCache) List(_ context.Context, list client.ObjectList, _ ...client.
 		list.Items = []discoveryv1.EndpointSlice{*testSlice()}
 	case *corev1.NamespaceList:
 		list.Items = []corev1.Namespace{*testNamespace()}
-	case *gatewayv1.ReferenceGrantList:
-		c.grants++
 	}
 	return c.fail
 }
@@ -57,9 +54,10 @@ type applierFunc func(plan.Plan) error
 
 func (f applierFunc) Apply(p plan.Plan) error { return f(p) }
 
-type grantsOn bool
+// grantsOf is a grantLister.
+type grantsOf []*gatewayv1.ReferenceGrant
 
-func (g grantsOn) active() bool { return bool(g) }
+func (g grantsOf) list(context.Context) ([]*gatewayv1.ReferenceGrant, error) { return g, nil }
 
 // published keeps the latest verdicts.
 type published struct{ set verdictSet }
@@ -73,7 +71,7 @@ func newTestReconciler(t testing.TB, c *fakeCache, apply applierFunc) (*reconcil
 		t.Fatal(err)
 	}
 	p := &published{}
-	return &reconciler{reader: c, grants: grantsOn(false), applier: apply, verdicts: p,
+	return &reconciler{reader: c, grants: grantsOf(nil), applier: apply, verdicts: p,
 		events: &trigger{holdOff: holdOff}, metrics: m, log: logr.Discard()}, p
 }
 
@@ -199,19 +197,5 @@ func TestServicesAreListedAfterItIsKnownWhichMatter(t *testing.T) {
 	}
 	if seen != 2 {
 		t.Errorf("%d lists seen, want 2", seen)
-	}
-}
-
-func TestGrantsAreListedOnlyWhileTheyAreServed(t *testing.T) {
-	c := &fakeCache{}
-	r, _ := newTestReconciler(t, c, func(plan.Plan) error { return nil })
-	for _, on := range []bool{false, true, false} {
-		r.grants = grantsOn(on)
-		if _, err := r.Reconcile(t.Context(), key{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if c.grants != 1 {
-		t.Errorf("grants were listed %d times, want once", c.grants)
 	}
 }
