@@ -56,6 +56,7 @@ func regexSize(re *syntax.Regexp) int {
 		size = len(re.Rune)
 	case syntax.OpCharClass:
 		size += len(re.Rune) / 16 // pairs of bounds
+	default:
 	}
 	for _, sub := range re.Sub {
 		size = min(size+regexSize(sub), maxRegexSize+1)
