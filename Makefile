@@ -77,7 +77,11 @@ image: ## Build the container image
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
 
 .PHONY: bench
-bench: ## Run the benchmarks, with allocations
+bench: ## Measure what a request costs, beside nginx, HAProxy and others (docs/benchmarking.md)
+	go run ./hack/bench
+
+.PHONY: microbench
+microbench: ## Run Go's benchmarks, with allocations
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(PKG)
 
 .PHONY: fuzz
