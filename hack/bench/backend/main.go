@@ -125,7 +125,7 @@ func readRequest(in *bufio.Reader) (r request, err error) {
 
 // unexpected tells an end in the middle of a request from one after it.
 func unexpected(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
