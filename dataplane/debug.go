@@ -68,7 +68,7 @@ func (e *Engine) Endpoints() any {
 	for _, p := range e.registry.Pools() {
 		infos = append(infos, PoolInfo{
 			Namespace: p.Key.Namespace, Service: p.Key.Service, Port: p.Key.Port,
-			Balancer: p.Key.Policy.Balancer.String(), Endpoints: proxy.ExplainPool(p),
+			Balancer: p.Key.Policy.LoadBalancing.Balancer.String(), Endpoints: proxy.ExplainPool(p),
 		})
 	}
 	slices.SortFunc(infos, func(a, b PoolInfo) int {

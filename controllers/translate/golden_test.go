@@ -226,7 +226,7 @@ func writeRule(b *bytes.Buffer, r *plan.Rule) {
 }
 
 func poolWords(k plan.PoolKey) string {
-	return fmt.Sprintf("%s/%s:%d %s", k.Namespace, k.Service, k.Port, k.Policy.Balancer)
+	return fmt.Sprintf("%s/%s:%d %s", k.Namespace, k.Service, k.Port, k.Policy.LoadBalancing.Balancer)
 }
 
 // writeStatus shows verdicts to people, one object after the other.

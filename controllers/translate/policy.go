@@ -47,7 +47,7 @@ func readStanzas(b *v1alpha1.BackendSettings, place string) stanzas {
 func effective(places ...stanzas) (policy plan.Policy, problem string) {
 	for _, s := range places {
 		if s.loadBalancing.set {
-			policy.Balancer = s.loadBalancing.balancer
+			policy.LoadBalancing.Balancer = s.loadBalancing.balancer
 			problem = s.loadBalancing.problem
 			break
 		}

@@ -56,7 +56,7 @@ func comparePoolKeys(a, b plan.PoolKey) int {
 		cmp.Compare(a.Namespace, b.Namespace),
 		cmp.Compare(a.Service, b.Service),
 		cmp.Compare(a.Port, b.Port),
-		cmp.Compare(a.Policy.Balancer, b.Policy.Balancer),
+		cmp.Compare(a.Policy.LoadBalancing.Balancer, b.Policy.LoadBalancing.Balancer),
 	)
 }
 

@@ -39,9 +39,27 @@ type Rule struct {
 	Timeouts Timeouts
 	// Limits of an exchange.
 	Limits Limits
+	// Rebalance: legs without an endpoint leave their share to the others;
+	// else it is answered with 503, as Gateway API asks.
+	Rebalance bool
+	// Session keeps the requests of a client at one endpoint.
+	Session Session
 	// Invalid, when not empty, says why the rule could not be compiled: its
 	// requests are answered with 500 rather than taken by a less specific rule.
 	Invalid string
+}
+
+// Session is session persistence by a cookie that names an endpoint. The zero
+// value is none.
+type Session struct {
+	// Cookie is the name of the cookie; "" = no session persistence.
+	Cookie string
+	// Lifetime of a session, whatever happens in it; 0 = as long as the client
+	// keeps the cookie, which then ends with the client's own session.
+	Lifetime time.Duration
+	// Key seals the cookie's value: the same in all replicas, unknown to
+	// clients.
+	Key [32]byte
 }
 
 // Match is met when all of its conditions are.
@@ -89,19 +107,32 @@ type Leg struct {
 
 // Timeouts of a rule; 0 = none.
 type Timeouts struct {
-	Request        time.Duration
-	Connect        time.Duration
+	// Request bounds the whole exchange, from the first byte of the request to
+	// the last byte of the response, retries and waits included.
+	Request time.Duration
+	// Connect bounds the establishment of a connection.
+	Connect time.Duration
+	// ResponseHeader is from the request sent to the response's header read.
 	ResponseHeader time.Duration
+	// RequestBodyIdle and ResponseBodyIdle bound the time between two reads of a
+	// body.
+	RequestBodyIdle, ResponseBodyIdle time.Duration
+	// StreamIdle stands for those two in upgraded connections, gRPC and
+	// text/event-stream, where it counts for both directions together.
+	StreamIdle time.Duration
 }
 
 // Limits of a rule; 0 = none.
 type Limits struct {
-	MaxRequestBodyBytes int64
+	MaxRequestBodyBytes, MaxResponseBodyBytes int64
+	// MinRequestBodyRate is in bytes per second, on average since the body
+	// began.
+	MinRequestBodyRate int64
 }
 
 // PoolKey identifies a pool: the endpoints of a Service port under one policy.
-// It is comparable; rules whose keys are equal share the pool, its connections
-// and its counters.
+// It is comparable; rules whose keys are equal share the pool, its connections,
+// its probes and all that is known of its endpoints.
 type PoolKey struct {
 	Namespace, Service string
 	Port               uint16 // the port of the Service, not of its endpoints
@@ -110,7 +141,28 @@ type PoolKey struct {
 
 // Policy is how to talk to the endpoints of a pool. It is comparable.
 type Policy struct {
+	LoadBalancing LoadBalancing
+	Active        ActiveCheck
+	Passive       PassiveCheck
+	// PanicThresholdPercent: with a smaller share of usable endpoints than this,
+	// requests go to all that Kubernetes calls ready. 0: never.
+	PanicThresholdPercent uint8
+	Connection            Connection
+}
+
+// LoadBalancing says how an endpoint is picked.
+type LoadBalancing struct {
 	Balancer Balancer
+	// Hash is what ConsistentHash takes the key from; else the zero value.
+	Hash HashKey
+	// SlowStart is the time in which an endpoint that joined or recovered comes
+	// up to its full share; 0 = at once.
+	SlowStart time.Duration
+	// SlowStartMinPercent is the share that it begins with, 1 to 100.
+	SlowStartMinPercent uint8
+	// PreferClose: endpoints that are Far get nothing while one that is not can
+	// take requests.
+	PreferClose bool
 }
 
 // Balancer names the algorithm that picks an endpoint.
@@ -118,9 +170,112 @@ type Balancer uint8
 
 // The balancers.
 const (
-	LeastRequest Balancer = iota // power of two choices over requests in flight
-	RoundRobin                   // in turn
+	LeastRequest   Balancer = iota // power of two choices over requests in flight
+	RoundRobin                     // smooth weighted round robin
+	PeakEWMA                       // power of two choices over latency and load
+	ConsistentHash                 // by a key of the request, with bounded load
+	Random                         // at random
+	FirstHealthy                   // always the first in order of address
 )
+
+// String returns the balancer's name as in the API.
+func (b Balancer) String() string {
+	return [...]string{"LeastRequest", "RoundRobin", "PeakEWMA", "ConsistentHash", "Random", "FirstHealthy"}[b]
+}
+
+// HashSource says what a key of ConsistentHash is.
+type HashSource uint8
+
+// The sources of keys.
+const (
+	HashSourceIP   HashSource = iota // the client's address
+	HashHeader                       // a header field (Name in lower case)
+	HashCookie                       // a cookie
+	HashQueryParam                   // a query parameter
+)
+
+// HashKey is where ConsistentHash takes its key from. A request without it is
+// balanced at random.
+type HashKey struct {
+	Source HashSource
+	Name   string
+}
+
+// CheckType is the kind of an active check.
+type CheckType uint8
+
+// The kinds of active checks.
+const (
+	CheckNone CheckType = iota // no active checks
+	CheckHTTP                  // a request and the status of its response
+	CheckTCP                   // a connection is established
+	CheckGRPC                  // grpc.health.v1.Health/Check says SERVING
+)
+
+// ActiveCheck asks each endpoint of a pool time and again how it is.
+type ActiveCheck struct {
+	Type CheckType
+	// Interval between the starts of two checks of an endpoint, which is drawn
+	// anew each time from Interval +- JitterPercent; Timeout of one.
+	Interval, Timeout time.Duration
+	JitterPercent     uint8
+	// UnhealthyThreshold failures in a row make an endpoint unhealthy,
+	// HealthyThreshold successes in a row make it healthy again.
+	UnhealthyThreshold, HealthyThreshold uint16
+	// Port to connect to; 0: that of the endpoint.
+	Port uint16
+	// Path, Host and Method of CheckHTTP. Host "": the endpoint's address.
+	Path, Host, Method string
+	// Expected are the statuses of CheckHTTP that are good.
+	Expected StatusSet
+	// Service that CheckGRPC asks for; "": the server as a whole.
+	Service string
+}
+
+// PassiveCheck judges an endpoint by the outcomes of requests.
+type PassiveCheck struct {
+	// ConsecutiveFailures eject an endpoint; 0 = off.
+	ConsecutiveFailures uint16
+	// Statuses of responses that count as failures, beside connect failures,
+	// resets and timeouts before the response header.
+	Statuses StatusSet
+	// FailurePercent of the requests of FailureWindow, if these are at least
+	// FailureMinRequests, eject an endpoint; 0 = off.
+	FailurePercent     uint8
+	FailureMinRequests uint32
+	FailureWindow      time.Duration
+	// BaseEjection is the time of a first ejection. It doubles with each one in
+	// a row, up to MaxEjection.
+	BaseEjection, MaxEjection time.Duration
+	// MaxEjectedPercent of the pool's endpoints may be ejected at a time; at
+	// least one when there are two or more, and never the last one.
+	MaxEjectedPercent uint8
+}
+
+// On reports whether anything is judged.
+func (c PassiveCheck) On() bool { return c.ConsecutiveFailures > 0 || c.FailurePercent > 0 }
+
+// Connection bounds the connections that are kept to an endpoint for reuse.
+type Connection struct {
+	MaxIdlePerEndpoint uint32        // 0 = none is kept
+	IdleTimeout        time.Duration // 0 = no limit but what the endpoint says
+	MaxAge             time.Duration // 0 = no limit
+}
+
+// StatusSet is a set of status codes from 0 to 639. It is comparable.
+type StatusSet [10]uint64
+
+// Add puts the codes from start to end, both included, into the set.
+func (s *StatusSet) Add(start, end int) {
+	for c := max(start, 0); c <= min(end, len(s)*64-1); c++ {
+		s[c/64] |= 1 << (c % 64)
+	}
+}
+
+// Has reports whether a code is in the set.
+func (s *StatusSet) Has(code int) bool {
+	return code >= 0 && code < len(s)*64 && s[code/64]>>(code%64)&1 != 0
+}
 
 // Pool is the members of a pool.
 type Pool struct {
@@ -132,6 +287,9 @@ type Pool struct {
 type Endpoint struct {
 	Addr  netip.AddrPort
 	State EndpointState
+	// Far: the topology hints of its EndpointSlice give it to other zones or
+	// nodes than this process runs in.
+	Far bool
 }
 
 // EndpointState is what Kubernetes says of an endpoint.
@@ -159,12 +317,4 @@ func (s EndpointState) String() string {
 	default:
 		return "not-ready"
 	}
-}
-
-// String returns the balancer's name as in the API.
-func (b Balancer) String() string {
-	if b == RoundRobin {
-		return "RoundRobin"
-	}
-	return "LeastRequest"
 }

@@ -110,7 +110,7 @@ func (x *Explanation) legs(r *rule) {
 			Weight: uint32(l.weight), Invalid: l.invalid,
 		}
 		if l.pool != nil {
-			el.Balancer = l.key.Policy.Balancer.String()
+			el.Balancer = l.key.Policy.LoadBalancing.Balancer.String()
 			el.Endpoints = ExplainPool(l.pool)
 		}
 		x.Legs = append(x.Legs, el)

@@ -60,7 +60,7 @@ func (p *Pool) pick(open []*Endpoint) *Endpoint {
 	case 1:
 		return open[0]
 	}
-	if p.Key.Policy.Balancer == plan.RoundRobin {
+	if p.Key.Policy.LoadBalancing.Balancer == plan.RoundRobin {
 		return open[(p.turn.Add(1)-1)%uint64(len(open))]
 	}
 	return twoChoices(open)

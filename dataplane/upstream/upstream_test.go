@@ -39,7 +39,7 @@ func pool(t testing.TB, key plan.PoolKey, n int) *upstream.Pool {
 
 func TestRoundRobinTakesTheEndpointsInTurn(t *testing.T) {
 	k := key
-	k.Policy.Balancer = plan.RoundRobin
+	k.Policy.LoadBalancing.Balancer = plan.RoundRobin
 	p := pool(t, k, 3)
 	for i := range 9 {
 		if e := p.Take(); e.Addr != addr(i%3) {
@@ -227,7 +227,7 @@ func BenchmarkTake(b *testing.B) {
 	for _, balancer := range []plan.Balancer{plan.LeastRequest, plan.RoundRobin} {
 		b.Run(balancer.String(), func(b *testing.B) {
 			k := key
-			k.Policy.Balancer = balancer
+			k.Policy.LoadBalancing.Balancer = balancer
 			p := pool(b, k, 1000)
 			b.ReportAllocs()
 			for b.Loop() {
