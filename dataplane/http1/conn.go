@@ -45,14 +45,8 @@ type Conn struct {
 	limited     io.LimitedReader // for splicing into this connection, here to be reused
 	interrupted atomic.Bool
 
-	// The state of one raw read, here so that the callback is bound once.
-	rawRead func(fd uintptr) bool
-	rawOut  []byte // what to write before waiting
-	inline  Inline
-	until   time.Time // the deadline of AwaitData
-	rawNow  time.Time
-	phase   rawPhase
-	rawErr  error
+	rawReader
+	rawWriter
 }
 
 // NewConn wraps a connection. A write fails when the peer takes nothing for
@@ -144,6 +138,9 @@ func (c *Conn) room() {
 // are some, the deadline passes (ErrTimeout), the peer has closed (io.EOF) or
 // the connection is interrupted (ErrInterrupted). A zero deadline is none.
 func (c *Conn) Fill(deadline time.Time) error {
+	if c.raw != nil {
+		return c.rawFill(deadline)
+	}
 	c.room()
 	for {
 		if err := c.armRead(deadline); err != nil {
@@ -261,7 +258,7 @@ func (c *Conn) Write(p []byte, now time.Time) (int, error) {
 		if err := c.armWrite(now); err != nil {
 			return done, err
 		}
-		n, err := c.nc.Write(p[done:])
+		n, err := c.writeOnce(p[done:])
 		done += n
 		if err == nil {
 			return done, nil
@@ -274,6 +271,14 @@ func (c *Conn) Write(p []byte, now time.Time) (int, error) {
 		}
 		now = time.Now()
 	}
+}
+
+// writeOnce writes until p is written or the armed deadline passes.
+func (c *Conn) writeOnce(p []byte) (int, error) {
+	if c.raw != nil {
+		return c.rawWriteOnce(p)
+	}
+	return c.nc.Write(p)
 }
 
 // armWrite makes sure that a write fails when it makes no progress for too long.

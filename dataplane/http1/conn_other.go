@@ -4,10 +4,17 @@ package http1
 
 import "time"
 
-// rawPhase has no use where there are no raw reads.
-type rawPhase uint8
+// rawReader and rawWriter have no use where there are no raw reads and writes.
+type (
+	rawReader struct{}
+	rawWriter struct{}
+)
 
 func (c *Conn) bindRaw() {}
+
+func (c *Conn) rawFill(time.Time) error { return ErrTimeout }
+
+func (c *Conn) rawWriteOnce([]byte) (int, error) { return 0, ErrTimeout }
 
 func (c *Conn) rawAwait(deadline time.Time, _ Inline) error {
 	return c.Fill(deadline)

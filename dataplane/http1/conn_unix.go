@@ -17,8 +17,27 @@ const (
 	rawIdle      rawPhase = iota // waiting without a buffer
 	rawCheck                     // reused: nothing may be readable before we write
 	rawCheckOnly                 // the same, without waiting for an answer
-	rawWait                      // written: the next readable bytes are the answer
+	rawWait                      // the next readable bytes are what is waited for
 )
+
+// rawReader is the state of one raw read, in the Conn so that the callback is
+// bound once.
+type rawReader struct {
+	rawRead func(fd uintptr) bool
+	rawOut  []byte // what to write before waiting
+	inline  Inline
+	until   time.Time // the deadline of AwaitData
+	rawNow  time.Time
+	phase   rawPhase
+	rawErr  error
+}
+
+// rawWriter is the same of one raw write.
+type rawWriter struct {
+	rawSend func(fd uintptr) bool
+	sending []byte // what is not written yet
+	sendErr error
+}
 
 // bindRaw prepares reads on the file descriptor of a plain TCP connection.
 func (c *Conn) bindRaw() {
@@ -31,7 +50,7 @@ func (c *Conn) bindRaw() {
 		return
 	}
 	c.tcp, c.raw = tcp, raw
-	c.rawRead = c.onReadable
+	c.rawRead, c.rawSend = c.onReadable, c.onWritable
 }
 
 // onReadable is called by RawConn.Read: first at once, then whenever the
@@ -60,27 +79,62 @@ func (c *Conn) onReadable(fd uintptr) bool {
 func (c *Conn) rawRecv(fd uintptr) bool {
 	c.room()
 	for {
-		n, err := syscall.Read(int(fd), c.buf.b[c.w:])
+		n, errno := recv(fd, c.buf.b[c.w:])
 		switch {
-		case n > 0:
-			c.got(n)
-			return true
-		case err == syscall.EINTR:
+		case errno == syscall.EINTR:
 			continue
-		case err == syscall.EAGAIN:
+		case errno == syscall.EAGAIN:
 			if c.w == c.r && c.pin == 0 {
 				c.buf.free()
 				c.buf, c.r, c.w = nil, 0, 0
 			}
 			return false
-		case err != nil:
-			c.rawErr = os.NewSyscallError("read", err)
-			return true
-		default:
+		case errno != 0:
+			c.rawErr = os.NewSyscallError("read", errno)
+		case n == 0:
 			c.rawErr = io.EOF
+		default:
+			c.got(n)
+		}
+		return true
+	}
+}
+
+// onWritable is called by RawConn.Write: first at once, then whenever the
+// descriptor may have become writable. It returns true when the write is over.
+func (c *Conn) onWritable(fd uintptr) bool {
+	for len(c.sending) > 0 {
+		n, errno := send(fd, c.sending)
+		switch errno {
+		case 0:
+			c.sending = c.sending[n:]
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false
+		default:
+			c.sendErr = os.NewSyscallError("write", errno)
 			return true
 		}
 	}
+	return true
+}
+
+// rawWriteOnce is writeOnce on a plain TCP connection.
+func (c *Conn) rawWriteOnce(p []byte) (int, error) {
+	c.sending, c.sendErr = p, nil
+	err := c.raw.Write(c.rawSend)
+	if err == nil {
+		err = c.sendErr
+	}
+	n := len(p) - len(c.sending)
+	c.sending = nil
+	return n, err
+}
+
+// rawFill is Fill on a plain TCP connection.
+func (c *Conn) rawFill(deadline time.Time) error {
+	c.phase = rawWait
+	return c.rawLoop(deadline)
 }
 
 // rawWrite writes what is to be sent and goes on to wait for the answer; true

@@ -28,9 +28,22 @@ func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
 	}
 	keep = !ex.closing
 	ex.c.abort = ex.endless && reason != ReasonOK && ex.status != 0
-	ex.c.linger = ex.closing && ex.status != 0 && ex.status != 101 && reason != ReasonClientGone && reason != ReasonClientStalled
+	ex.c.linger = ex.lingers(reason)
 	ex.reset()
 	return end, keep
+}
+
+// lingers reports whether the client may still be sending when its connection is
+// closed. One that has asked for the close itself, by a request without a body,
+// has said all it had to say.
+func (ex *exchange) lingers(reason Reason) bool {
+	switch {
+	case !ex.closing, ex.status == 0, ex.status == 101, reason == ReasonClientGone, reason == ReasonClientStalled:
+		return false
+	case ex.req.Close && ex.req.ContentLength <= 0 && !ex.req.Chunked:
+		return len(ex.c.Buffered()) > 0
+	}
+	return true
 }
 
 // finishUpstream ends the upload and keeps the connection to the endpoint if it
