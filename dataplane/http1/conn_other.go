@@ -32,3 +32,6 @@ func (c *Conn) rawSendOnly(out []byte, now time.Time) (int, error) { return c.Wr
 
 // Alive cannot tell here without reading.
 func (c *Conn) Alive() bool { return true }
+
+// Pending cannot tell here, either.
+func (c *Conn) Pending() bool { return true }

@@ -261,15 +261,28 @@ func (c *Conn) Alive() bool {
 		}
 		return true
 	}
-	alive := true
-	err := c.raw.Control(func(fd uintptr) {
+	n, err := c.peek()
+	return n > 0 || err == syscall.EAGAIN || err == syscall.EINTR
+}
+
+// Pending reports whether bytes of the peer wait that were not read, or may
+// wait, where that cannot be told.
+func (c *Conn) Pending() bool {
+	if c.w > c.r || c.raw == nil {
+		return true
+	}
+	n, err := c.peek()
+	return n > 0 || err == syscall.EINTR
+}
+
+// peek looks at what can be read without reading it.
+func (c *Conn) peek() (n int, err error) {
+	closed := c.raw.Control(func(fd uintptr) {
 		var one [1]byte
-		n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		switch {
-		case err == syscall.EAGAIN || err == syscall.EINTR:
-		case err != nil || n == 0:
-			alive = false
-		}
+		n, _, err = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 	})
-	return alive && err == nil
+	if closed != nil {
+		return 0, closed
+	}
+	return n, err
 }

@@ -11,10 +11,10 @@ const (
 	// spliceMin is the least number of bytes to come for which moving them
 	// inside the kernel is worth its system calls.
 	spliceMin = 32 << 10
-	// spliceStep bounds one call. What a call has taken from the source is lost
+	// SpliceStep is how many bytes one call moves, unless the body ends. What a call has taken from the source is lost
 	// when the deadline of its writes passes, so it is no more than a slow
 	// reader takes within that.
-	spliceStep = 128 << 10
+	SpliceStep = 128 << 10
 )
 
 // CanSplice reports whether the rest of the body can go to dst without being
@@ -31,7 +31,7 @@ func (b *Body) CanSplice(dst *Conn) bool {
 // still arrive is no error. It may return early with nothing moved and no error.
 func (b *Body) Splice(dst *Conn, now, deadline time.Time) (n int64, srcErr, dstErr error) {
 	src := b.src
-	step := int64(spliceStep)
+	step := int64(SpliceStep)
 	if b.left >= 0 {
 		step = min(step, b.left)
 	}

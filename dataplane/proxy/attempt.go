@@ -68,7 +68,7 @@ func (ex *exchange) connectTo() (reused bool, reason Reason) {
 			return true, ReasonOK
 		}
 	}
-	timeout := ex.rule.connect
+	timeout := ex.rule.timeouts.Connect
 	if !ex.deadline.IsZero() {
 		if left := ex.deadline.Sub(ex.now); timeout == 0 || left < timeout {
 			timeout = max(left, time.Millisecond)
@@ -147,7 +147,7 @@ func (ex *exchange) exchangeHeads(reused bool) (reason Reason, unsent bool) {
 // headerDeadline is when the head of the response has to be there; zero while
 // the body is still on its way.
 func (ex *exchange) headerDeadline() time.Time {
-	if ex.rule.responseHeader == 0 {
+	if ex.rule.timeouts.ResponseHeader == 0 {
 		return time.Time{}
 	}
 	from := ex.sentAt
@@ -158,7 +158,7 @@ func (ex *exchange) headerDeadline() time.Time {
 		}
 		from = ex.start.Add(time.Duration(end))
 	}
-	return from.Add(ex.rule.responseHeader)
+	return from.Add(ex.rule.timeouts.ResponseHeader)
 }
 
 // sendFailed finds the reason why there is no response. On a connection that
@@ -218,7 +218,7 @@ func (ex *exchange) interim() Reason {
 		return clientWriteReason(err)
 	}
 	if ex.res.Status == 100 {
-		ex.continued.Store(true)
+		ex.continued.Store(ex.moment(ex.now))
 	}
 	return ReasonOK
 }

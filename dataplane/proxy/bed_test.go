@@ -243,11 +243,14 @@ func onePool(addrs ...string) plan.Plan {
 		Routes: []*plan.Route{{
 			Namespace: "shop", Name: "shop", Hostnames: []string{"shop.example.com"},
 			Rules: []plan.Rule{{
-				Name:     "all",
-				Matches:  []plan.Match{{Path: plan.PathMatch{Type: plan.PathPrefix, Value: "/"}}},
-				Legs:     []plan.Leg{{Weight: 1, Pool: key}},
-				Timeouts: plan.Timeouts{Connect: 3 * time.Second, ResponseHeader: 60 * time.Second},
-				Limits:   plan.Limits{MaxRequestBodyBytes: 1 << 20},
+				Name:    "all",
+				Matches: []plan.Match{{Path: plan.PathMatch{Type: plan.PathPrefix, Value: "/"}}},
+				Legs:    []plan.Leg{{Weight: 1, Pool: key}},
+				Timeouts: plan.Timeouts{
+					Connect: 3 * time.Second, ResponseHeader: 60 * time.Second,
+					RequestBodyIdle: 15 * time.Second, ResponseBodyIdle: 60 * time.Second, StreamIdle: time.Hour,
+				},
+				Limits: plan.Limits{MaxRequestBodyBytes: 1 << 20},
 			}},
 		}},
 		Pools: []plan.Pool{pool},

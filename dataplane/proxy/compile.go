@@ -3,7 +3,6 @@ package proxy
 import (
 	"fmt"
 	"math/rand/v2"
-	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/route"
@@ -26,8 +25,8 @@ type rule struct {
 	legs    []leg
 	weights uint64 // the sum of the legs'
 
-	request, connect, responseHeader time.Duration
-	maxRequestBody                   int64
+	timeouts plan.Timeouts
+	limits   plan.Limits
 }
 
 // leg is a compiled backend of a rule.
@@ -97,12 +96,10 @@ func alive(rules []*rule, reg *upstream.Registry) bool {
 
 func compileRule(r *plan.Route, pr *plan.Rule, reg *upstream.Registry) (*rule, error) {
 	c := &rule{
-		id:             RuleID{Namespace: r.Namespace, Route: r.Name, Rule: pr.Name},
-		invalid:        pr.Invalid,
-		request:        pr.Timeouts.Request,
-		connect:        pr.Timeouts.Connect,
-		responseHeader: pr.Timeouts.ResponseHeader,
-		maxRequestBody: pr.Limits.MaxRequestBodyBytes,
+		id:       RuleID{Namespace: r.Namespace, Route: r.Name, Rule: pr.Name},
+		invalid:  pr.Invalid,
+		timeouts: pr.Timeouts,
+		limits:   pr.Limits,
 	}
 	for _, pl := range pr.Legs {
 		l := leg{weight: uint64(pl.Weight), invalid: pl.Invalid, key: pl.Pool}

@@ -35,13 +35,13 @@ func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
 
 // lingers reports whether the client may still be sending when its connection is
 // closed. One that has asked for the close itself, by a request without a body,
-// has said all it had to say.
+// has said all it had to say, unless it sends an empty line behind it.
 func (ex *exchange) lingers(reason Reason) bool {
 	switch {
 	case !ex.closing, ex.status == 0, ex.status == 101, reason == ReasonClientGone, reason == ReasonClientStalled:
 		return false
 	case ex.req.Close && ex.req.ContentLength <= 0 && !ex.req.Chunked:
-		return len(ex.c.Buffered()) > 0
+		return ex.c.Pending()
 	}
 	return true
 }
@@ -165,7 +165,10 @@ func (ex *exchange) reset() {
 	}
 	ex.uploadEnd.Store(0)
 	ex.bodyRead.Store(false)
-	ex.continued.Store(false)
+	ex.continued.Store(0)
+	ex.streaming.Store(false)
+	ex.sent.Store(0)
+	ex.received.Store(0)
 	ex.state = state{}
 }
 

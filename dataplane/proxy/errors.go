@@ -27,6 +27,9 @@ const (
 	ReasonRequestHeaderTimeout
 	// ReasonRequestBodyTimeout: the client paused too long inside the body.
 	ReasonRequestBodyTimeout
+	// ReasonRequestBodyTooSlow: the client sent the body more slowly than the
+	// rule's minRequestBodyRate.
+	ReasonRequestBodyTooSlow
 	// ReasonRequestBodyTooLarge: the body passes the rule's maxRequestBodyBytes.
 	ReasonRequestBodyTooLarge
 	// ReasonMalformedRequestBody: the chunked framing of the body is broken.
@@ -73,8 +76,11 @@ const (
 	ReasonResponseCut
 	// ReasonResponseBodyTimeout: the endpoint paused too long inside the body.
 	ReasonResponseBodyTimeout
-	// ReasonStreamIdle: an upgraded connection was silent in both directions for
-	// too long.
+	// ReasonResponseBodyTooLarge: the body passes the rule's
+	// maxResponseBodyBytes.
+	ReasonResponseBodyTooLarge
+	// ReasonStreamIdle: an upgraded connection or a stream was silent in both
+	// directions for too long.
 	ReasonStreamIdle
 
 	reasonCount
@@ -120,6 +126,7 @@ var reasons = [reasonCount]reasonRow{
 	ReasonUnsupported:          {"unsupported", 501, "http_request_error", SideClient, true},
 	ReasonRequestHeaderTimeout: {"request_header_timeout", 408, "http_request_error", SideClient, true},
 	ReasonRequestBodyTimeout:   {"request_body_timeout", 408, "http_request_error", SideClient, true},
+	ReasonRequestBodyTooSlow:   {"request_body_too_slow", 408, "http_request_error", SideClient, true},
 	ReasonRequestBodyTooLarge:  {"request_body_too_large", 413, "http_request_denied", SideClient, true},
 	ReasonMalformedRequestBody: {"malformed_request_body", 400, "http_request_error", SideClient, true},
 	ReasonClientGone:           {"client_gone", 0, "", SideClient, true},
@@ -141,6 +148,7 @@ var reasons = [reasonCount]reasonRow{
 	ReasonUpstreamReset:         {"upstream_reset", 502, "connection_terminated", SideUpstream, false},
 	ReasonInvalidResponse:       {"invalid_response", 502, "http_protocol_error", SideUpstream, false},
 	ReasonResponseCut:           {"response_cut", 502, "http_response_incomplete", SideUpstream, true},
+	ReasonResponseBodyTooLarge:  {"response_body_too_large", 502, "http_response_body_size", SideUpstream, false},
 	ReasonStreamIdle:            {"stream_idle_timeout", 0, "", SideProxy, true},
 	ReasonResponseBodyTimeout:   {"response_body_timeout", 504, "http_response_timeout", SideUpstream, true},
 }

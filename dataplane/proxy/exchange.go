@@ -23,7 +23,9 @@ type exchange struct {
 	uploaded  chan struct{} // the goroutine's last word
 	uploadEnd atomic.Int64  // when it ended, in ns since start; 0: not yet
 	bodyRead  atomic.Bool   // the client has sent the body whole
-	continued atomic.Bool   // the client was told to send the body
+	continued atomic.Int64  // when the client was told to send the body, in ns since start; 0: not
+
+	liveliness
 
 	state
 }

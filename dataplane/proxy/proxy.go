@@ -21,10 +21,6 @@ const (
 	// keepAliveTimeout is how long a client's connection may be idle between
 	// two requests.
 	keepAliveTimeout = 75 * time.Second
-	// requestBodyIdle bounds the time between two reads of a request's body.
-	requestBodyIdle = 15 * time.Second
-	// responseBodyIdle bounds the time between two reads of a response's body.
-	responseBodyIdle = 60 * time.Second
 	// writeStall bounds the time for which a peer takes nothing of what is
 	// written to it.
 	writeStall = 60 * time.Second

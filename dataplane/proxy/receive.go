@@ -76,8 +76,8 @@ func (ex *exchange) match() Reason {
 		return ReasonNoRoute
 	}
 	ex.rule, ex.series = r, r.series
-	if r.request > 0 {
-		ex.deadline = ex.start.Add(r.request)
+	if r.timeouts.Request > 0 {
+		ex.deadline = ex.start.Add(r.timeouts.Request)
 	}
 	return ReasonOK
 }
@@ -89,7 +89,7 @@ func (ex *exchange) admit() Reason {
 		ex.detail = ex.rule.invalid
 		return ReasonRuleInvalid
 	}
-	if limit := ex.rule.maxRequestBody; limit > 0 {
+	if limit := ex.rule.limits.MaxRequestBodyBytes; limit > 0 {
 		if ex.req.ContentLength > limit {
 			return ReasonRequestBodyTooLarge
 		}

@@ -154,6 +154,7 @@ func TestARequestThatFailedOnAKeptConnectionIsSentOnceMore(t *testing.T) {
 		synctest.Wait()
 		close(gate)
 		wg.Wait()
+		synctest.Wait() // all 50 are recorded, and their connections kept
 		a := b.dial().get("PUT /poison HTTP/1.1", shopHost, "Content-Length: 0")
 		if r := b.sink.last(t); poison.Load() != 2 || r.Attempts != 2 || a.StatusCode != 502 {
 			t.Errorf("%d: sent %d times, recorded %d attempts", a.StatusCode, poison.Load(), r.Attempts)

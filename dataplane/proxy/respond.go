@@ -31,7 +31,11 @@ func (ex *exchange) respond() Reason {
 	if untilClose {
 		length = http1.UntilClose
 	}
-	ex.resBody.Reset(ex.up, length, chunked, oldClient, 0)
+	limit := ex.rule.limits.MaxResponseBodyBytes
+	if limit > 0 && length > limit {
+		return ReasonResponseBodyTooLarge
+	}
+	ex.resBody.Reset(ex.up, length, chunked, oldClient, limit)
 	if !ex.req.AcceptTrailers {
 		ex.resBody.DropTrailers() // RFC 9110, 6.5.1
 	}
@@ -99,29 +103,35 @@ func appendPiece(out, p []byte, encode, last bool) []byte {
 // stream sends the rest of the body as it arrives.
 func (ex *exchange) stream(encode bool) Reason {
 	b := &ex.resBody
-	idle := ex.now.Add(responseBodyIdle)
-	for !b.Done() {
+	if b.Done() {
+		return ReasonOK
+	}
+	ex.noteStream(ex.res.Fields)
+	for moved := ex.now; !b.Done(); {
+		until, _ := ex.idleUntil(moved, ex.rule.timeouts.ResponseBodyIdle, ReasonResponseBodyTimeout)
 		var n int64
 		var srcErr, dstErr error
 		if !encode && b.CanSplice(ex.c.Conn) {
-			n, srcErr, dstErr = b.Splice(ex.c.Conn, ex.now, ex.tick(idle))
+			n, srcErr, dstErr = b.Splice(ex.c.Conn, ex.now, ex.tick(until))
 		} else {
-			n, srcErr, dstErr = ex.streamPiece(encode, idle)
+			n, srcErr, dstErr = ex.streamPiece(encode, until)
+		}
+		if n > 0 {
+			ex.now = time.Now()
+			moved = ex.now
+			ex.received.Store(ex.moment(moved))
 		}
 		switch {
 		case dstErr != nil:
 			return clientWriteReason(dstErr)
 		case srcErr == http1.ErrTimeout:
-			if reason := ex.looked(idle, ReasonResponseBodyTimeout); reason != ReasonOK {
+			// The deadline anew: something may have passed the other way.
+			if reason := ex.looked(ex.idleUntil(moved, ex.rule.timeouts.ResponseBodyIdle, ReasonResponseBodyTimeout)); reason != ReasonOK {
 				return reason
 			}
 		case srcErr == io.EOF && b.Done():
 		case srcErr != nil:
 			return ex.cut(srcErr)
-		}
-		if n > 0 {
-			ex.now = time.Now()
-			idle = ex.now.Add(responseBodyIdle)
 		}
 		if !ex.deadline.IsZero() && !ex.now.Before(ex.deadline) && !b.Done() {
 			return ReasonRequestTimeout
@@ -146,7 +156,10 @@ func (ex *exchange) streamPiece(encode bool, idle time.Time) (n int64, srcErr, d
 
 // cut is the reason for which reading the response's body failed.
 func (ex *exchange) cut(err error) Reason {
-	if err == http1.ErrInterrupted {
+	switch err {
+	case http1.ErrBodyTooLarge:
+		return ReasonResponseBodyTooLarge
+	case http1.ErrInterrupted:
 		<-ex.uploaded
 		ex.uploading = false
 		ex.closing, ex.upSpent = true, true

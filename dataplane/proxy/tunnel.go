@@ -9,10 +9,6 @@ import (
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
 )
 
-// streamIdle bounds the time for which an upgraded connection may be silent in
-// both directions.
-const streamIdle = time.Hour
-
 // tunnel answers 101 and then passes bytes both ways until both sides have said
 // that they send no more (RFC 9110, 7.8). One side's end is passed on, and does
 // not end the other direction.
@@ -59,9 +55,9 @@ type tunnelEnds struct {
 // pass moves bytes one way until the source ends. srcGone and dstGone are the
 // reasons for a failure of either side, which cuts the tunnel.
 func (e *tunnelEnds) pass(ex *exchange, b *http1.Body, dst *http1.Conn, srcGone, dstGone Reason) {
+	idle := ex.rule.timeouts.StreamIdle
 	for now := e.started; ; now = time.Now() {
-		last := e.started.Add(time.Duration(e.active.Load()))
-		n, srcErr, dstErr := passPiece(b, dst, now, last.Add(streamIdle))
+		n, srcErr, dstErr := passPiece(b, dst, now, e.until(idle))
 		if n > 0 {
 			e.active.Store(int64(time.Since(e.started)))
 		}
@@ -78,7 +74,7 @@ func (e *tunnelEnds) pass(ex *exchange, b *http1.Body, dst *http1.Conn, srcGone,
 			}
 			return
 		case srcErr == http1.ErrTimeout:
-			if time.Since(e.started)-time.Duration(e.active.Load()) >= streamIdle {
+			if until := e.until(idle); !until.IsZero() && !time.Now().Before(until) {
 				e.fail(ex, ReasonStreamIdle)
 				return
 			}
@@ -87,6 +83,14 @@ func (e *tunnelEnds) pass(ex *exchange, b *http1.Body, dst *http1.Conn, srcGone,
 			return
 		}
 	}
+}
+
+// until is until when both directions may be silent; the zero time is for ever.
+func (e *tunnelEnds) until(idle time.Duration) time.Time {
+	if idle == 0 {
+		return time.Time{}
+	}
+	return e.started.Add(time.Duration(e.active.Load()) + idle)
 }
 
 func passPiece(b *http1.Body, dst *http1.Conn, now, deadline time.Time) (n int64, srcErr, dstErr error) {

@@ -42,50 +42,94 @@ func (ex *exchange) endUpload(reason Reason, whole bool) {
 // and the reason is ReasonOK.
 func (ex *exchange) pumpBody(now time.Time) (reason Reason, whole bool) {
 	b := &ex.reqBody
-	for !b.Done() {
-		idle := now.Add(requestBodyIdle)
-		waits := ex.req.Expect100 && b.Payload() == 0
-		if waits {
-			// The client waits for the endpoint, which has as long as for a
-			// response.
-			idle = time.Time{}
-			if ex.rule.responseHeader > 0 {
-				idle = ex.sentAt.Add(max(ex.rule.responseHeader, requestBodyIdle))
-			}
+	ex.noteStream(ex.req.Fields)
+	pace := pace{rate: ex.rule.limits.MinRequestBodyRate}
+	for moved := now; !b.Done(); {
+		until, late := ex.uploadUntil(moved, now, &pace)
+		n, srcErr, dstErr := ex.pumpPiece(until, &now, &pace)
+		if n > 0 {
+			moved = now
+			ex.sent.Store(ex.moment(now))
 		}
-		if !ex.deadline.IsZero() && (idle.IsZero() || ex.deadline.Before(idle)) {
-			idle = ex.deadline
-		}
-		var srcErr, dstErr error
-		if b.CanSplice(ex.up) {
-			_, srcErr, dstErr = b.Splice(ex.up, now, idle)
-			now = time.Now()
-		} else {
-			var p []byte
-			p, srcErr = b.Next(idle)
-			now = time.Now()
-			if b.Done() {
-				ex.bodyRead.Store(true)
-			}
-			if len(p) > 0 {
-				_, dstErr = ex.up.Write(p, now)
-			}
-		}
-		if dstErr != nil {
+		switch {
+		case dstErr != nil:
 			return ReasonOK, false
-		}
-		if srcErr != nil && !b.Done() {
-			if srcErr == http1.ErrTimeout && !ex.deadline.IsZero() && !now.Before(ex.deadline) {
-				return ReasonRequestTimeout, false
-			}
-			if srcErr == http1.ErrTimeout && waits && !ex.continued.Load() {
-				return ReasonResponseHeaderTimeout, false
-			}
+		case srcErr == nil, b.Done():
+		case srcErr != http1.ErrTimeout:
 			return ex.bodyReason(srcErr), false
+		default:
+			// Something may have passed the other way, or the response begun,
+			// since the deadline was set.
+			if until, late = ex.uploadUntil(moved, now, &pace); !until.IsZero() && !now.Before(until) {
+				return late, false
+			}
 		}
 	}
 	ex.bodyRead.Store(true)
 	return ReasonOK, true
+}
+
+// uploadUntil is until when the client is waited for, and the reason if that is
+// in vain.
+func (ex *exchange) uploadUntil(moved, now time.Time, pace *pace) (until time.Time, late Reason) {
+	t := &ex.rule.timeouts
+	asked, ok := ex.asked()
+	if !ok && ex.reqBody.Payload() == 0 {
+		// The client waits for the endpoint, which has as long as for a
+		// response.
+		if t.ResponseHeader > 0 {
+			until, late = ex.sentAt.Add(max(t.ResponseHeader, t.RequestBodyIdle)), ReasonResponseHeaderTimeout
+		}
+	} else {
+		until, late = ex.idleUntil(later(moved, asked), t.RequestBodyIdle, ReasonRequestBodyTimeout)
+		if pace.rate > 0 && ex.reqBody.Payload() > 0 && !ex.streaming.Load() {
+			if slow := now.Add(pace.left(ex.reqBody.Payload())); until.IsZero() || slow.Before(until) {
+				until, late = slow, ReasonRequestBodyTooSlow
+			}
+		}
+	}
+	if !ex.deadline.IsZero() && (until.IsZero() || ex.deadline.Before(until)) {
+		until, late = ex.deadline, ReasonRequestTimeout
+	}
+	return until, late
+}
+
+// asked is since when the client may be sending the body: from the start on, or
+// from 100 (Continue) on; false: it still waits for that.
+func (ex *exchange) asked() (since time.Time, ok bool) {
+	if !ex.req.Expect100 {
+		return ex.start, true
+	}
+	c := ex.continued.Load()
+	return ex.start.Add(time.Duration(c)), c != 0
+}
+
+// pumpPiece sends the next piece of the body and sets now to the time after
+// that.
+func (ex *exchange) pumpPiece(until time.Time, now *time.Time, pace *pace) (n int64, srcErr, dstErr error) {
+	b, began := &ex.reqBody, *now
+	counts := b.Payload() > 0 // the wait for the first byte is the idle timeout's
+	if b.CanSplice(ex.up) {
+		n, srcErr, dstErr = b.Splice(ex.up, began, until)
+		*now = time.Now()
+		if counts && n < http1.SpliceStep { // else the endpoint may have been the slow one
+			pace.waited += now.Sub(began)
+		}
+		return n, srcErr, dstErr
+	}
+	p, srcErr := b.Next(until)
+	*now = time.Now()
+	if counts {
+		pace.waited += now.Sub(began)
+	}
+	if b.Done() {
+		ex.bodyRead.Store(true)
+	}
+	if len(p) > 0 {
+		_, dstErr = ex.up.Write(p, *now)
+		*now = time.Now()
+	}
+	return int64(len(p)), srcErr, dstErr
 }
 
 // bodyReason is the reason for which reading the client's body failed.
