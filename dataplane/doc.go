@@ -10,6 +10,7 @@
 //	http1      the wire: parsing, connections, bodies
 //	upstream   pools, endpoints, connections kept for reuse; survives all swaps
 //	proxy      the life of one request, and the reason table
+//	proxyproto the header in which a load balancer names its client
 //	server     listeners, connections, draining
 //	telemetry  metrics and the access log
 //	admin      probes, /metrics, /debug

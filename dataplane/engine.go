@@ -24,6 +24,19 @@ import (
 type Config struct {
 	// HTTP and Admin are the addresses to listen on (":8080"); "" is off.
 	HTTP, Admin string
+	// ReusePort lets other processes listen on the HTTP address, too: see
+	// server.Listen.
+	ReusePort bool
+	// MaxConnections bounds the clients' connections of all listeners; 0 takes
+	// what the limit of file descriptors allows: see server.ConnectionsFor.
+	// MaxConnectionsPerIP bounds those of one address, except the trusted
+	// proxies'; 0 is no bound.
+	MaxConnections, MaxConnectionsPerIP int
+	// ProxyProtocol are the peers whose connections begin with a PROXY header.
+	ProxyProtocol proxy.Prefixes
+	// TrustedProxies are the peers whose X-Forwarded-* and Forwarded are
+	// believed.
+	TrustedProxies proxy.Prefixes
 	// AdminToken is the bearer token for everything on the admin port but the
 	// probes; "" is none.
 	AdminToken string
@@ -73,7 +86,11 @@ func New(c Config) *Engine {
 		addrs:    make(map[string]net.Addr),
 	}
 	e.proxy = proxy.New(e.telemetry, c.Dial, c.Log)
-	e.server = server.New(e.proxy, c.Log)
+	e.proxy.Trust(c.TrustedProxies)
+	e.server = server.New(e.proxy, server.Config{
+		MaxConnections: e.maxConnections(), MaxConnectionsPerIP: c.MaxConnectionsPerIP, PerIPExempt: c.TrustedProxies,
+		ProxyProtocol: c.ProxyProtocol, Log: c.Log,
+	})
 	e.registerMetrics()
 	return e
 }
@@ -125,7 +142,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.serveAdmin(background); err != nil {
 		return err
 	}
-	if err := e.serveHTTP(); err != nil {
+	if err := e.serveHTTP(background); err != nil {
 		return err
 	}
 	swept := make(chan struct{})
@@ -163,8 +180,24 @@ func (e *Engine) Addr(name string) net.Addr {
 // Serve accepts connections from a listener of the caller's, until Run drains.
 func (e *Engine) Serve(l net.Listener) { e.server.Serve(l) }
 
-func (e *Engine) listen(name, addr string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
+// maxConnections returns the bound that the file descriptors set, unless the
+// configuration sets another.
+func (e *Engine) maxConnections() int {
+	descriptors := server.Descriptors()
+	fit := server.ConnectionsFor(descriptors)
+	if e.config.MaxConnections == 0 {
+		return fit
+	}
+	if fit > 0 && e.config.MaxConnections > fit {
+		e.config.Log.Info("more connections are allowed than there are file descriptors for; raise the limit of open files",
+			"maxConnections", e.config.MaxConnections, "descriptors", descriptors, "enoughFor", fit)
+	}
+	return e.config.MaxConnections
+}
+
+// listen opens a listener by open and makes its address known.
+func (e *Engine) listen(name, addr string, open func(addr string) (net.Listener, error)) (net.Listener, error) {
+	l, err := open(addr)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen for %s: %w", name, err)
 	}
@@ -175,11 +208,13 @@ func (e *Engine) listen(name, addr string) (net.Listener, error) {
 	return l, nil
 }
 
-func (e *Engine) serveHTTP() error {
+func (e *Engine) serveHTTP(ctx context.Context) error {
 	if e.config.HTTP == "" {
 		return nil
 	}
-	l, err := e.listen("http", e.config.HTTP)
+	l, err := e.listen("http", e.config.HTTP, func(addr string) (net.Listener, error) {
+		return server.Listen(ctx, addr, e.config.ReusePort)
+	})
 	if err != nil {
 		return err
 	}
@@ -191,7 +226,9 @@ func (e *Engine) serveAdmin(ctx context.Context) error {
 	if e.config.Admin == "" {
 		return nil
 	}
-	l, err := e.listen("admin", e.config.Admin)
+	l, err := e.listen("admin", e.config.Admin, func(addr string) (net.Listener, error) {
+		return net.Listen("tcp", addr)
+	})
 	if err != nil {
 		return err
 	}
@@ -215,4 +252,9 @@ func (e *Engine) registerMetrics() {
 		func() float64 { return float64(s.AcceptErrors.Load()) })
 	e.telemetry.RegisterGauge("ferrum_connections_open", "Client connections that are open.",
 		func() float64 { return float64(s.Open.Load()) })
+	for why, name := range server.Refusals {
+		refused := &s.Refused[why]
+		e.telemetry.RegisterCounter("ferrum_connections_refused_total", "Client connections turned away.",
+			func() float64 { return float64(refused.Load()) }, telemetry.Label{Name: "reason", Value: name})
+	}
 }

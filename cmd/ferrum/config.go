@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -26,6 +27,22 @@ type Config struct {
 	HTTP struct {
 		// Address to listen on for HTTP; "" = off.
 		Address string
+		// ReusePort lets other processes listen there, too.
+		ReusePort bool
+		// MaxConnections of all clients; 0 = what the file descriptors allow.
+		MaxConnections int
+		// MaxConnectionsPerIP are those of one client address; 0 = no limit.
+		MaxConnectionsPerIP int
+		ProxyProtocol       struct {
+			// TrustedCIDRs are the peers whose connections begin with a PROXY
+			// header; none = off.
+			TrustedCIDRs []netip.Prefix
+		}
+	}
+	Forwarded struct {
+		// TrustedCIDRs are the proxies that are believed what they say of their
+		// clients.
+		TrustedCIDRs []netip.Prefix
 	}
 	Admin struct {
 		// Address to listen on for probes, metrics and debug pages; "" = off.
@@ -61,6 +78,7 @@ type Config struct {
 func DefaultConfig() *Config {
 	c := &Config{}
 	c.HTTP.Address = ":8080"
+	c.HTTP.ReusePort = true
 	c.Admin.Address = ":9090"
 	c.Drain.Delay = 5 * time.Second
 	c.Drain.Timeout = 30 * time.Second
@@ -85,6 +103,11 @@ func (c *Config) settings() []setting {
 		{"manifests", "manifests", "directory or file of objects to serve without a cluster; read again on every change", (*text)(&c.Manifests)},
 		{"kubeconfig", "kubeconfig", "kubeconfig file of the cluster; empty = the Pod's service account", (*text)(&c.Kubeconfig)},
 		{"http.address", "http", `address of the HTTP listener; "" = off`, (*address)(&c.HTTP.Address)},
+		{"http.reusePort", "http-reuse-port", "let another process of the same user listen on the same port, to take over while this one drains", (*toggle)(&c.HTTP.ReusePort)},
+		{"http.maxConnections", "max-connections", "client connections at the same time; more get 503. 0 = half of the limit of open files", (*limit)(&c.HTTP.MaxConnections)},
+		{"http.maxConnectionsPerIP", "max-connections-per-ip", "of these, from the same address (trusted proxies excepted); 0 = no limit", (*limit)(&c.HTTP.MaxConnectionsPerIP)},
+		{"http.proxyProtocol.trustedCIDRs", "proxy-protocol-cidrs", "load balancers whose connections begin with a PROXY header, version 1 or 2; from here it is required", &cidrs{to: &c.HTTP.ProxyProtocol.TrustedCIDRs}},
+		{"forwarded.trustedCIDRs", "forwarded-cidrs", "proxies whose X-Forwarded-* and Forwarded are believed; those of others are overwritten", &cidrs{to: &c.Forwarded.TrustedCIDRs}},
 		{"admin.address", "admin", `address of /livez, /readyz, /metrics and /debug; "" = off`, (*address)(&c.Admin.Address)},
 		{"admin.tokenFile", "", "file with the bearer token that everything but the probes asks for; read at start", (*text)(&c.Admin.TokenFile)},
 		{"admin.pprof", "", "serve /debug/pprof", (*toggle)(&c.Admin.Pprof)},

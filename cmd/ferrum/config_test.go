@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/spf13/pflag"
 )
 
@@ -30,6 +32,16 @@ func load(t *testing.T, file string, args ...string) (*Config, error) {
 	c, err := loadConfig(path, fs)
 	return c, err
 }
+
+// ranges are address ranges.
+func ranges(all ...string) (p []netip.Prefix) {
+	for _, s := range all {
+		p = append(p, netip.MustParsePrefix(s))
+	}
+	return p
+}
+
+var asValues = cmpopts.EquateComparable(netip.Prefix{})
 
 func TestConfigIsDefaultsThenFileThenFlags(t *testing.T) {
 	with := func(change func(*Config)) *Config {
@@ -70,11 +82,33 @@ func TestConfigIsDefaultsThenFileThenFlags(t *testing.T) {
 			want: with(func(c *Config) { c.HTTP.Address = "" }),
 		},
 		{
+			name: "a list as one word, and a flag that replaces it",
+			file: "forwarded: {trustedCIDRs: '10.0.0.0/8, 192.0.2.0/24'}\nhttp: {proxyProtocol: {trustedCIDRs: 10.0.0.0/8}}\n",
+			args: []string{"--proxy-protocol-cidrs=192.0.2.0/24"},
+			want: with(func(c *Config) {
+				c.Forwarded.TrustedCIDRs = ranges("10.0.0.0/8", "192.0.2.0/24")
+				c.HTTP.ProxyProtocol.TrustedCIDRs = ranges("192.0.2.0/24")
+			}),
+		},
+		{
+			name: "an empty flag empties a list",
+			file: "forwarded: {trustedCIDRs: [10.0.0.0/8]}\n",
+			args: []string{"--forwarded-cidrs="},
+			want: DefaultConfig(),
+		},
+		{
 			name: "every key of the file",
 			file: `
 manifests: /srv/manifests
 kubeconfig: ""
-http: {address: "127.0.0.1:1"}
+http:
+  address: "127.0.0.1:1"
+  reusePort: false
+  maxConnections: 5
+  maxConnectionsPerIP: 3
+  proxyProtocol:
+    trustedCIDRs: [10.0.0.0/8, "2001:db8::1"]
+forwarded: {trustedCIDRs: [192.0.2.0/24]}
 admin: {address: "[::1]:2", tokenFile: /token, pprof: true}
 drain: {delay: 1s, timeout: 2s}
 log: {format: text, level: error}
@@ -82,7 +116,9 @@ accessLog: {format: "off", sample: 100}
 `,
 			want: with(func(c *Config) {
 				c.Manifests = "/srv/manifests"
-				c.HTTP.Address = "127.0.0.1:1"
+				c.HTTP.Address, c.HTTP.ReusePort, c.HTTP.MaxConnections, c.HTTP.MaxConnectionsPerIP = "127.0.0.1:1", false, 5, 3
+				c.HTTP.ProxyProtocol.TrustedCIDRs = ranges("10.0.0.0/8", "2001:db8::1/128")
+				c.Forwarded.TrustedCIDRs = ranges("192.0.2.0/24")
 				c.Admin.Address, c.Admin.TokenFile, c.Admin.Pprof = "[::1]:2", "/token", true
 				c.Drain.Delay, c.Drain.Timeout = time.Second, 2*time.Second
 				c.Log.Format, c.Log.Level = "text", slog.LevelError
@@ -91,10 +127,13 @@ accessLog: {format: "off", sample: 100}
 		},
 		{
 			name: "every flag",
-			args: strings.Fields("--kubeconfig k --http 127.0.0.1:1 --admin :2 --drain-delay 1s --drain-timeout 2s --log-format text --log-level debug --access-log text --access-log-sample 7"),
+			args: strings.Fields("--kubeconfig k --http 127.0.0.1:1 --admin :2 --drain-delay 1s --drain-timeout 2s --log-format text --log-level debug --access-log text --access-log-sample 7 --http-reuse-port=false --max-connections 5 --max-connections-per-ip 3 --proxy-protocol-cidrs 10.0.0.0/8 --proxy-protocol-cidrs 2001:db8::1 --forwarded-cidrs 192.0.2.0/24,192.0.2.1"),
 			want: with(func(c *Config) {
 				c.Kubeconfig = "k"
 				c.HTTP.Address, c.Admin.Address = "127.0.0.1:1", ":2"
+				c.HTTP.ReusePort, c.HTTP.MaxConnections, c.HTTP.MaxConnectionsPerIP = false, 5, 3
+				c.HTTP.ProxyProtocol.TrustedCIDRs = ranges("10.0.0.0/8", "2001:db8::1/128")
+				c.Forwarded.TrustedCIDRs = ranges("192.0.2.0/24", "192.0.2.1/32")
 				c.Drain.Delay, c.Drain.Timeout = time.Second, 2*time.Second
 				c.Log.Format, c.Log.Level = "text", slog.LevelDebug
 				c.AccessLog.Format, c.AccessLog.Sample = "text", 7
@@ -106,7 +145,7 @@ accessLog: {format: "off", sample: 100}
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := cmp.Diff(tc.want, got); d != "" {
+			if d := cmp.Diff(tc.want, got, asValues); d != "" {
 				t.Errorf("-want +got\n%s", d)
 			}
 		})
@@ -120,7 +159,7 @@ func TestConfigErrorsSayWhereAndWhatToDo(t *testing.T) {
 		want       []string // in the error, each
 	}{
 		{name: "unknown key", file: "drain:\n  delay: 1s\n  grace: 2s\n", want: []string{`ferrum.yaml:3: unknown key "drain.grace"`, "drain has delay, timeout"}},
-		{name: "unknown section", file: "admn: {}\n", want: []string{`ferrum.yaml:1: unknown key "admn"`, "the file has manifests, kubeconfig, http, admin, drain, log, accessLog"}},
+		{name: "unknown section", file: "admn: {}\n", want: []string{`ferrum.yaml:1: unknown key "admn"`, "the file has manifests, kubeconfig, http, forwarded, admin, drain, log, accessLog"}},
 		{name: "case counts", file: "admin:\n  tokenfile: x\n", want: []string{`:2: unknown key "admin.tokenfile"`, "tokenFile"}},
 		{name: "a key twice", file: "log:\n  level: info\n  level: debug\n", want: []string{`:3: key "log.level" occurs twice`}},
 		{name: "all at once", file: "a: 1\nb: 2\n", want: []string{`:1: unknown key "a"`, `:2: unknown key "b"`}},
@@ -131,6 +170,12 @@ func TestConfigErrorsSayWhereAndWhatToDo(t *testing.T) {
 		{name: "bad level", file: "log: {level: trace}\n", want: []string{"error, warn, info, debug"}},
 		{name: "bad bool", file: "admin: {pprof: maybe}\n", want: []string{`"maybe" is not true or false`}},
 		{name: "sample of none", file: "accessLog: {sample: 0}\n", want: []string{"at least 1"}},
+		{name: "negative limit", file: "http: {maxConnections: -1}\n", want: []string{"http.maxConnections", "at least 0"}},
+		{name: "no range", file: "forwarded:\n  trustedCIDRs: [10.0.0.0/8, ten]\n", want: []string{`:2: forwarded.trustedCIDRs: "ten" is not a range of addresses`}},
+		{name: "an address inside of a range", file: "forwarded: {trustedCIDRs: [10.0.0.1/8]}\n", want: []string{`"10.0.0.1/8" is an address inside of 10.0.0.0/8`}},
+		{name: "IPv4 as IPv6", file: "forwarded: {trustedCIDRs: ['::ffff:10.0.0.0/104']}\n", want: []string{"write IPv4 addresses as such"}},
+		{name: "a list in a list", file: "forwarded:\n  trustedCIDRs:\n  - [10.0.0.0/8]\n", want: []string{":3: forwarded.trustedCIDRs must be a list of single values"}},
+		{name: "a list with nothing in it", file: "forwarded:\n  trustedCIDRs:\n  -\n", want: []string{":3: forwarded.trustedCIDRs must be a list of single values"}},
 		{name: "port alone", file: "http:\n  address: 8080\n", want: []string{`:2: http.address: "8080" is not an address`, "missing port"}},
 		{name: "port out of range", file: "http: {address: ':65536'}\n", want: []string{"65535"}},
 		{name: "no value", file: "http:\n  address:\n", want: []string{":2: http.address has no value"}},
@@ -167,13 +212,14 @@ func TestConfigFileThatDoesNotExistIsAnError(t *testing.T) {
 func TestEverySettingReadsBackWhatItWrites(t *testing.T) {
 	a, b := DefaultConfig(), DefaultConfig()
 	b.Log.Level, b.Drain.Delay, b.Admin.Pprof, b.AccessLog.Sample = slog.LevelDebug, 0, true, 9
+	b.Forwarded.TrustedCIDRs, b.HTTP.MaxConnections = ranges("10.0.0.0/8", "2001:db8::/32"), 7
 	from := b.settings()
 	for i, to := range a.settings() {
 		if err := to.value.Set(from[i].value.String()); err != nil {
 			t.Errorf("%s: %v", to.key, err)
 		}
 	}
-	if d := cmp.Diff(b, a); d != "" {
+	if d := cmp.Diff(b, a, asValues); d != "" {
 		t.Error(d)
 	}
 }

@@ -83,6 +83,10 @@ func (r *configReader) value(key, value *yaml.Node, path string) {
 }
 
 func (r *configReader) set(n *yaml.Node, s setting) {
+	if l, ok := s.value.(list); ok && n.Kind == yaml.SequenceNode {
+		r.items(n, s.key, l)
+		return
+	}
 	switch {
 	case isNull(n):
 		r.fail(n, `%s has no value; remove the key, or write "" for an empty one`, s.key)
@@ -92,6 +96,21 @@ func (r *configReader) set(n *yaml.Node, s setting) {
 		if err := s.value.Set(n.Value); err != nil {
 			r.fail(n, "%s: %v", s.key, err)
 		}
+	}
+}
+
+// items reads a YAML list.
+func (r *configReader) items(n *yaml.Node, key string, l list) {
+	var items []string
+	for _, item := range n.Content {
+		if item.Kind != yaml.ScalarNode || isNull(item) || item.Value == "" {
+			r.fail(item, "%s must be a list of single values", key)
+			return
+		}
+		items = append(items, item.Value)
+	}
+	if err := l.setList(items); err != nil {
+		r.fail(n, "%s: %v", key, err)
 	}
 }
 

@@ -58,12 +58,19 @@ type process struct {
 // start runs `ferrum run` with free ports and the given arguments.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startBy(t, nil, args...)
+}
+
+// startBy is start by another command, which runs what its arguments say.
+func startBy(t *testing.T, by []string, args ...string) *process {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &process{t: t, log: newJournal(), access: newJournal(), exited: make(chan struct{})}
-	p.cmd = exec.Command(path, append([]string{"run", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, args...)...)
+	words := slices.Concat(by, []string{path, "run", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, args)
+	p.cmd = exec.Command(words[0], words[1:]...)
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -53,16 +53,21 @@ func run(ctx context.Context, c *Config, stdout, stderr io.Writer) error {
 		return &exitError{exitUsage, err}
 	}
 	engine := dataplane.New(dataplane.Config{
-		HTTP:         c.HTTP.Address,
-		Admin:        c.Admin.Address,
-		AdminToken:   token,
-		Pprof:        c.Admin.Pprof,
-		DrainDelay:   c.Drain.Delay,
-		DrainTimeout: c.Drain.Timeout,
-		Version:      currentVersion(),
-		Log:          log,
-		AccessLog:    telemetry.AccessLogConfig{Format: c.AccessLog.Format, Sample: c.AccessLog.Sample, Out: stdout},
-		Gatherers:    []telemetry.Gatherer{crmetrics.Registry},
+		HTTP:                c.HTTP.Address,
+		ReusePort:           c.HTTP.ReusePort,
+		MaxConnections:      c.HTTP.MaxConnections,
+		MaxConnectionsPerIP: c.HTTP.MaxConnectionsPerIP,
+		ProxyProtocol:       c.HTTP.ProxyProtocol.TrustedCIDRs,
+		TrustedProxies:      c.Forwarded.TrustedCIDRs,
+		Admin:               c.Admin.Address,
+		AdminToken:          token,
+		Pprof:               c.Admin.Pprof,
+		DrainDelay:          c.Drain.Delay,
+		DrainTimeout:        c.Drain.Timeout,
+		Version:             currentVersion(),
+		Log:                 log,
+		AccessLog:           telemetry.AccessLogConfig{Format: c.AccessLog.Format, Sample: c.AccessLog.Sample, Out: stdout},
+		Gatherers:           []telemetry.Gatherer{crmetrics.Registry},
 	})
 	source, err := newSource(c, engine, log)
 	if err != nil {

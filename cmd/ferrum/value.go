@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,6 +63,85 @@ func (v *count) Set(s string) error {
 }
 func (v *count) String() string { return strconv.Itoa(int(*v)) }
 func (v *count) Type() string   { return "int" }
+
+// limit is a bound on a number; 0 has a meaning of its own.
+type limit int
+
+func (v *limit) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 {
+		return fmt.Errorf("%q is not a whole number of at least 0", s)
+	}
+	*v = limit(n)
+	return nil
+}
+func (v *limit) String() string { return strconv.Itoa(int(*v)) }
+func (v *limit) Type() string   { return "int" }
+
+// cidrs is a list of address ranges: "10.0.0.0/8,2001:db8::1". The first Set
+// replaces what is there, those after it add to it, so that a flag can be
+// repeated.
+type cidrs struct {
+	to  *[]netip.Prefix
+	set bool
+}
+
+// list is a setting that the file may write as a YAML list, too.
+type list interface{ setList(items []string) error }
+
+func (v *cidrs) setList(items []string) error { return v.Set(strings.Join(items, ",")) }
+
+func (v *cidrs) Set(s string) error {
+	var all []netip.Prefix
+	if v.set {
+		all = *v.to
+	}
+	if strings.TrimSpace(s) != "" {
+		for item := range strings.SplitSeq(s, ",") {
+			p, err := parseCIDR(strings.TrimSpace(item))
+			if err != nil {
+				return err
+			}
+			all = append(all, p)
+		}
+	}
+	*v.to, v.set = all, true
+	return nil
+}
+
+func (v *cidrs) String() string {
+	if v.to == nil {
+		return ""
+	}
+	var b strings.Builder
+	for i, p := range *v.to {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(p.String())
+	}
+	return b.String()
+}
+func (v *cidrs) Type() string { return "cidr,..." }
+
+// parseCIDR parses a range, or an address, which is the range of that one.
+func parseCIDR(s string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		addr, err := netip.ParseAddr(s)
+		if err != nil || addr.Zone() != "" {
+			return p, fmt.Errorf(`%q is not a range of addresses such as "10.0.0.0/8"`, s)
+		}
+		p = netip.PrefixFrom(addr, addr.BitLen())
+	}
+	if p.Addr().Is4In6() {
+		return p, fmt.Errorf("%q: write IPv4 addresses as such", s)
+	}
+	if p != p.Masked() {
+		return p, fmt.Errorf("%q is an address inside of %s: which of the two is meant?", s, p.Masked())
+	}
+	return p, nil
+}
 
 // address is a listen address, host:port with an optional host; "" = off.
 type address string

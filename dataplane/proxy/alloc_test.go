@@ -6,7 +6,9 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 
@@ -16,12 +18,13 @@ import (
 )
 
 // alwaysOpen is the life of a connection that nobody wants closed.
-type alwaysOpen struct{}
+type alwaysOpen struct{ peer netip.AddrPort }
 
-func (alwaysOpen) Idle() bool     { return true }
-func (alwaysOpen) Busy() bool     { return true }
-func (alwaysOpen) Draining() bool { return false }
-func (alwaysOpen) Cut() bool      { return false }
+func (a alwaysOpen) Peer() proxy.Peer { return proxy.Peer{Addr: a.peer, Since: time.Now()} }
+func (alwaysOpen) Idle() bool         { return true }
+func (alwaysOpen) Busy() bool         { return true }
+func (alwaysOpen) Draining() bool     { return false }
+func (alwaysOpen) Cut() bool          { return false }
 
 // wire is a client's connection through a proxy, with metrics and the access
 // log on, to a backend that answers each read with the same bytes; all of it
@@ -47,6 +50,9 @@ func newWire(tb testing.TB, request, response string) *wire {
 	tel := telemetry.New(telemetry.Config{AccessLog: telemetry.AccessLogConfig{Format: "json", Out: io.Discard}})
 	tb.Cleanup(func() { _ = tel.Close(tb.Context()) })
 	p := proxy.New(tel, nil, logr.Discard())
+	if strings.Contains(request, "X-Forwarded-For") {
+		p.Trust(proxy.Prefixes{netip.MustParsePrefix("127.0.0.0/8")})
+	}
 	reg := upstream.NewRegistry()
 	pl := onePool(back.Addr().String())
 	reg.Prepare(pl.Pools)
@@ -58,7 +64,7 @@ func newWire(tb testing.TB, request, response string) *wire {
 	go func() {
 		c, err := front.Accept()
 		if err == nil {
-			p.ServeConn(c, alwaysOpen{})
+			p.ServeConn(c, alwaysOpen{peer: c.RemoteAddr().(*net.TCPAddr).AddrPort()})
 		}
 	}()
 	c, err := net.Dial("tcp", front.Addr().String())
@@ -109,7 +115,10 @@ func (w *wire) roundTrip(tb testing.TB) {
 }
 
 const (
-	smallGet  = "GET /cart?id=7 HTTP/1.1\r\nHost: shop.example.com\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
+	smallGet = "GET /cart?id=7 HTTP/1.1\r\nHost: shop.example.com\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
+	// forwardedGet comes from a trusted proxy, as all that loopback sends here.
+	forwardedGet = "GET /cart?id=7 HTTP/1.1\r\nHost: shop.example.com\r\nX-Forwarded-For: 2001:db8::1, 203.0.113.1, 127.0.0.2\r\n" +
+		"X-Forwarded-Proto: https\r\nX-Forwarded-Host: www.example.com\r\nForwarded: for=203.0.113.1;proto=https\r\n\r\n"
 	smallPost = "POST /cart HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 5\r\n\r\nhello"
 )
 
@@ -122,6 +131,7 @@ func BenchmarkRequest(b *testing.B) {
 		{"GET/1KiB", smallGet, response(1024)},
 		{"GET/16KiB", smallGet, response(16 << 10)},
 		{"POST/5B", smallPost, response(2)},
+		{"GET/forwarded", forwardedGet, response(1024)},
 	} {
 		b.Run(bc.name, func(b *testing.B) {
 			w := newWire(b, bc.request, bc.response)

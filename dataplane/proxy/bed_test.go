@@ -13,7 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/memnet"
@@ -52,7 +51,7 @@ func newBed(t *testing.T) *bed {
 	dial := func(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) { return b.net.Dial(addr) }
 	log := funcr.New(func(_, args string) { t.Error("the proxy complains: " + args) }, funcr.Options{})
 	b.proxy = proxy.New(b.sink, dial, log)
-	b.srv = server.New(b.proxy, logr.Discard())
+	b.srv = server.New(b.proxy, server.Config{})
 	go b.srv.Serve(b.net.Listen(b.front))
 	synctest.Wait()
 	return b

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
@@ -51,44 +50,6 @@ func (ex *exchange) prepare() {
 		out = append(out, "Expect: 100-continue\r\n"...)
 	}
 	ex.out = append(out, "\r\n"...)
-}
-
-// appendForwarded tells the backend who asked (RFC 7239 and its forerunners).
-// Whatever the client said of this is overwritten.
-func (ex *exchange) appendForwarded(out []byte) []byte {
-	c := ex.c
-	if c.forwardedFor == nil {
-		c.forwardedFor = forwardedFor(c)
-	}
-	out = append(out, c.forwardedFor...)
-	if len(ex.req.Authority) == 0 {
-		return append(out, "\r\n"...)
-	}
-	out = append(out, ";host="...)
-	// A port or an IPv6 literal is not a token and has to be quoted.
-	if bytes.IndexByte(ex.req.Authority, ':') >= 0 || ex.req.Authority[0] == '[' {
-		out = append(out, '"')
-		out = append(out, ex.req.Authority...)
-		out = append(out, '"')
-	} else {
-		out = append(out, ex.req.Authority...)
-	}
-	out = append(out, "\r\nX-Forwarded-Host: "...)
-	out = append(out, ex.req.Authority...)
-	return append(out, "\r\n"...)
-}
-
-// forwardedFor is the part that is the same for all requests of a connection.
-func forwardedFor(c *client) []byte {
-	ip, node := "unknown", "unknown"
-	if a := c.addr.Addr(); a.IsValid() {
-		ip = a.WithZone("").String()
-		node = ip
-		if a.Is6() {
-			node = `"[` + ip + `]"`
-		}
-	}
-	return []byte("X-Forwarded-For: " + ip + "\r\nX-Forwarded-Proto: http\r\nForwarded: for=" + node + ";proto=http")
 }
 
 // requestID takes the client's request id over if it is sane, else makes one.

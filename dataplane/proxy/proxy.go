@@ -15,9 +15,11 @@ import (
 
 // Timeouts that no rule sets.
 const (
-	// headerTimeout bounds the reading of a request's head, from its first byte
-	// (on a new connection: from its start).
-	headerTimeout = 10 * time.Second
+	// HeaderTimeout bounds the wait for the first byte of a new connection's
+	// first request, with everything that comes before it.
+	HeaderTimeout = 10 * time.Second
+	// headerTimeout bounds the reading of a request's head from its first byte.
+	headerTimeout = HeaderTimeout
 	// keepAliveTimeout is how long a client's connection may be idle between
 	// two requests.
 	keepAliveTimeout = 75 * time.Second
@@ -32,9 +34,22 @@ const (
 // Dial connects to an endpoint within timeout; 0 is no bound.
 type Dial func(addr netip.AddrPort, timeout time.Duration) (net.Conn, error)
 
-// Life tells a connection's handler how long the connection may live, and is
-// told what it does. It is used by the goroutine that serves the connection.
+// Peer is whose a connection is.
+type Peer struct {
+	// Addr is the client as far as the connection tells, or a load balancer that
+	// forwards it; invalid when it is unknown. An IPv4 address is one, not an
+	// IPv6 address that holds one, and there is no zone.
+	Addr netip.AddrPort
+	// Since is when the connection was accepted.
+	Since time.Time
+}
+
+// Life tells a connection's handler whose the connection is and how long it may
+// live, and is told what it does. It is used by the goroutine that serves the
+// connection.
 type Life interface {
+	// Peer is the same during all of the connection's life.
+	Peer() Peer
 	// Idle says that the connection waits for a request; false: it is to be
 	// closed instead.
 	Idle() bool
@@ -57,6 +72,7 @@ type Proxy struct {
 	unmatched Series
 	dial      Dial
 	log       logr.Logger
+	trusted   Prefixes
 	exchanges sync.Pool
 }
 
@@ -71,9 +87,17 @@ func New(sink Sink, dial Dial, log logr.Logger) *Proxy {
 	return p
 }
 
+// Trust makes the proxy believe what peers with these addresses say of the
+// requests that they forward: in X-Forwarded-For, X-Forwarded-Proto,
+// X-Forwarded-Host, X-Forwarded-Port and Forwarded. It is called before anything
+// is served.
+func (p *Proxy) Trust(proxies Prefixes) { p.trusted = proxies }
+
 func dialTCP(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) {
-	d := net.Dialer{Timeout: timeout}
-	return d.Dial("tcp", addr.String())
+	// No keep-alive: a connection that is idle is not kept for a minute, and one
+	// in use has timeouts of its own.
+	d := net.Dialer{Timeout: timeout, KeepAlive: -1}
+	return d.Dial("tcp", addr.String()) // DialTCP would bind first, which costs a port
 }
 
 // Publish makes t the table of all requests that begin from now on.
@@ -87,7 +111,7 @@ func (p *Proxy) ServeConn(nc net.Conn, life Life) {
 	c := newClient(p, nc, life)
 	defer c.close()
 	defer c.contain()
-	c.until = time.Now().Add(headerTimeout)
+	c.until = c.life.Peer().Since.Add(HeaderTimeout)
 	for life.Idle() {
 		if c.AwaitData(c.until, c.serve) != nil || c.over {
 			return
@@ -126,6 +150,7 @@ func (c *client) contain() {
 
 // begin lends an exchange to the request whose first bytes are there.
 func (c *client) begin() *exchange {
+	c.addr = c.peer
 	ex := c.p.exchanges.Get().(*exchange)
 	ex.begin(c)
 	return ex
@@ -182,14 +207,17 @@ type client struct {
 	*http1.Conn
 	p     *Proxy
 	life  Life
-	addr  netip.AddrPort
-	serve http1.Inline // inline, bound once
-	ex    *exchange    // of a request that was begun
-	until time.Time    // until when the next request is waited for
-	over  bool         // nothing more is served
-	// forwardedFor are the fields that name the client to the backend:
-	// X-Forwarded-For, X-Forwarded-Proto and the start of Forwarded.
-	forwardedFor []byte
+	peer  netip.AddrPort // whose the connection is
+	addr  netip.AddrPort // the client of the request: peer, or whom it speaks for
+	serve http1.Inline   // inline, bound once
+	ex    *exchange      // of a request that was begun
+	until time.Time      // until when the next request is waited for
+	over  bool           // nothing more is served
+	// trusted: the peer is a proxy that is believed.
+	trusted bool
+	// names are what backends are told of peer (newPeerNames), once that was
+	// needed.
+	names []byte
 	// linger: the client may still be sending; closing at once would make the
 	// kernel reset the connection and take the answer with it (RFC 9112, 9.6).
 	linger bool
@@ -198,15 +226,10 @@ type client struct {
 }
 
 func newClient(p *Proxy, nc net.Conn, life Life) *client {
-	c := &client{Conn: http1.NewConn(nc, writeStall), p: p, life: life}
+	c := &client{Conn: http1.NewConn(nc, writeStall), p: p, life: life, peer: life.Peer().Addr}
 	c.serve = c.inline
-	switch a := nc.RemoteAddr().(type) {
-	case *net.TCPAddr:
-		ap := a.AddrPort()
-		c.addr = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	default:
-		c.addr, _ = netip.ParseAddrPort(nc.RemoteAddr().String()) // else it stays unknown
-	}
+	c.addr = c.peer
+	c.trusted = p.trusted.Has(c.peer.Addr())
 	return c
 }
 

@@ -1,9 +1,9 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,11 +18,30 @@ type Handler interface {
 	ServeConn(nc net.Conn, life proxy.Life)
 }
 
+// Config of a Server. The zero value limits nothing and trusts nobody.
+type Config struct {
+	// MaxConnections bounds the connections that are open at the same time; 0
+	// is no bound.
+	MaxConnections int
+	// MaxConnectionsPerIP bounds those of one client address, which is the one
+	// that the PROXY header names if there is one; 0 is no bound.
+	MaxConnectionsPerIP int
+	// PerIPExempt are the clients that MaxConnectionsPerIP is not for: proxies,
+	// whose connections carry the requests of many.
+	PerIPExempt proxy.Prefixes
+	// ProxyProtocol are the peers whose connections begin with a PROXY header,
+	// version 1 or 2. Theirs must, those of all others must not.
+	ProxyProtocol proxy.Prefixes
+	// Log receives what goes wrong; the zero value discards it.
+	Log logr.Logger
+}
+
 // Stats are counters of a server's connections, to be read at any time.
 type Stats struct {
-	Accepted     atomic.Int64 // connections accepted
-	AcceptErrors atomic.Int64 // failures to accept
-	Open         atomic.Int64 // connections that are open
+	Accepted     atomic.Int64                // connections accepted and not turned away at once
+	AcceptErrors atomic.Int64                // failures to accept
+	Open         atomic.Int64                // connections that are open
+	Refused      [len(Refusals)]atomic.Int64 // connections turned away, by Refusal
 }
 
 // Server accepts connections and gives each to a Handler.
@@ -30,26 +49,33 @@ type Server struct {
 	Stats Stats
 
 	handler Handler
-	log     logr.Logger
+	config  Config
+	perIP   *addressCount // nil: no limit
+	refuser refuser
 
 	draining atomic.Bool
 	closing  atomic.Bool // idle connections are not wanted any more
 
 	mu        sync.Mutex
 	listeners []net.Listener
-	conns     map[*conn]struct{}
+	first     *conn         // of the list of connections
 	empty     chan struct{} // closed when draining and no connection is left
 }
 
 // Bounds of the pause after a failure to accept, which doubles.
 const (
 	minBackoff = 5 * time.Millisecond
-	maxBackoff = time.Second
+	maxBackoff = 500 * time.Millisecond
 )
 
 // New returns a server that has no listener yet.
-func New(h Handler, log logr.Logger) *Server {
-	return &Server{handler: h, log: log, conns: make(map[*conn]struct{}), empty: make(chan struct{})}
+func New(h Handler, c Config) *Server {
+	s := &Server{handler: h, config: c, empty: make(chan struct{})}
+	if c.MaxConnectionsPerIP > 0 {
+		s.perIP = newAddressCount(c.MaxConnectionsPerIP)
+	}
+	s.refuser.init(c)
+	return s
 }
 
 // Draining reports whether Drain was called.
@@ -77,30 +103,59 @@ func (s *Server) Serve(l net.Listener) {
 		}
 		s.Stats.AcceptErrors.Add(1)
 		if backoff == 0 {
-			s.log.Error(err, "cannot accept connections; trying again until it works", "address", l.Addr().String())
+			s.config.Log.Error(err, "cannot accept connections; trying again until it works", "address", l.Addr().String())
 		}
 		backoff = min(max(2*backoff, minBackoff), maxBackoff)
 		time.Sleep(backoff)
 	}
 }
 
+// start takes a connection in, unless there are too many.
 func (s *Server) start(nc net.Conn) {
-	c := &conn{Conn: nc, s: s}
-	s.mu.Lock()
-	s.conns[c] = struct{}{}
-	s.mu.Unlock()
+	c := &conn{nc: nc, s: s, peer: proxy.Peer{Addr: remote(nc), Since: time.Now()}}
+	if open := s.Stats.Open.Add(1); s.config.MaxConnections > 0 && open > int64(s.config.MaxConnections) {
+		s.Stats.Open.Add(-1)
+		s.turnAway(c, TooManyConnections)
+		return
+	}
 	s.Stats.Accepted.Add(1)
-	s.Stats.Open.Add(1)
-	go func() {
-		defer s.ended(c)
-		s.handler.ServeConn(nc, c)
-	}()
+	s.mu.Lock()
+	if c.next = s.first; c.next != nil {
+		c.next.prev = c
+	}
+	s.first = c
+	s.mu.Unlock()
+	go s.serve(c)
+}
+
+// serve is the life of a connection.
+func (s *Server) serve(c *conn) {
+	defer s.ended(c)
+	if s.config.ProxyProtocol.Has(c.peer.Addr.Addr()) && !s.readHeader(c) {
+		return
+	}
+	if s.perIP != nil && !s.config.PerIPExempt.Has(c.peer.Addr.Addr()) {
+		addr := c.peer.Addr.Addr()
+		if !s.perIP.take(addr) {
+			s.turnAway(c, TooManyOfAddress)
+			return
+		}
+		defer s.perIP.give(addr)
+	}
+	s.handler.ServeConn(c.nc, c)
 }
 
 func (s *Server) ended(c *conn) {
 	s.mu.Lock()
-	delete(s.conns, c)
-	last := len(s.conns) == 0 && s.closing.Load()
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		s.first = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	}
+	last := s.first == nil && s.closing.Load()
 	s.mu.Unlock()
 	s.Stats.Open.Add(-1)
 	if last {
@@ -108,134 +163,37 @@ func (s *Server) ended(c *conn) {
 	}
 }
 
-func (s *Server) signalEmpty() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	select {
-	case <-s.empty:
-	default:
-		close(s.empty)
-	}
+// addressCount counts the open connections of each address. It holds nothing of
+// addresses that have none.
+type addressCount struct {
+	limit int
+	mu    sync.Mutex
+	open  map[netip.Addr]int
 }
 
-// Drain ends the server: for delay it goes on accepting while every answer
-// closes its connection, because load balancers learn late that a replica goes;
-// then it closes the listeners and the idle connections and waits for the
-// requests in flight until timeout; what is left then is cut. It returns the
-// number of requests that were cut. ctx cuts everything short.
-func (s *Server) Drain(ctx context.Context, delay, timeout time.Duration) (cut int) {
-	s.draining.Store(true)
-	sleep(ctx, delay)
-	s.closing.Store(true)
-	s.closeListeners()
-	if s.closeIdle() == 0 {
-		s.signalEmpty()
-	}
-	if s.awaitEmpty(ctx, timeout) {
-		return 0
-	}
-	cut = s.closeAll()
-	s.awaitEmpty(context.WithoutCancel(ctx), cutNotice)
-	return cut
+func newAddressCount(limit int) *addressCount {
+	return &addressCount{limit: limit, open: make(map[netip.Addr]int)}
 }
 
-// cutNotice is how long the requests that were cut have to notice and be
-// recorded.
-const cutNotice = 2 * time.Second
-
-// awaitEmpty waits for the last connection to end and reports whether it has.
-func (s *Server) awaitEmpty(ctx context.Context, timeout time.Duration) bool {
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
-	select {
-	case <-s.empty:
-		return true
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return false
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
-func (s *Server) closeListeners() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range s.listeners {
-		_ = l.Close() // it accepts nothing more either way
-	}
-}
-
-// closeIdle closes the connections that wait for a request and returns how many
-// there were in all.
-func (s *Server) closeIdle() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		c.closeIfIdle()
-	}
-	return len(s.conns)
-}
-
-// closeAll cuts every connection and returns how many had a request.
-func (s *Server) closeAll() (cut int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		if c.state.CompareAndSwap(connBusy, connCut) {
-			cut++
-		}
-		go c.Close() // which may have to wait for the request to notice
-	}
-	return cut
-}
-
-// Connection states.
-const (
-	connIdle   int32 = iota // waits for a request
-	connBusy                // has one
-	connCut                 // closed while it was busy
-	connClosed              // closed while it was idle
-)
-
-// conn is the proxy.Life of a connection.
-type conn struct {
-	net.Conn
-	s     *Server
-	state atomic.Int32
-}
-
-// Idle implements proxy.Life.
-func (c *conn) Idle() bool {
-	if !c.state.CompareAndSwap(connBusy, connIdle) && c.state.Load() != connIdle {
+// take counts one more, unless the address has as many as it may have.
+func (a *addressCount) take(addr netip.Addr) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := a.open[addr]
+	if n >= a.limit {
 		return false
 	}
-	// After the store: closeIdle either sees the connection idle or happened
-	// before, and then closing is seen here.
-	return !c.s.closing.Load()
+	a.open[addr] = n + 1
+	return true
 }
 
-// Busy implements proxy.Life.
-func (c *conn) Busy() bool { return c.state.CompareAndSwap(connIdle, connBusy) }
-
-// Draining implements proxy.Life.
-func (c *conn) Draining() bool { return c.s.draining.Load() }
-
-// Cut implements proxy.Life.
-func (c *conn) Cut() bool { return c.state.Load() == connCut }
-
-func (c *conn) closeIfIdle() {
-	if c.state.CompareAndSwap(connIdle, connClosed) {
-		_ = c.Close() // nobody is using it
+// give undoes a take.
+func (a *addressCount) give(addr netip.Addr) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n := a.open[addr]; n > 1 {
+		a.open[addr] = n - 1
+	} else {
+		delete(a.open, addr)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/memnet"
@@ -46,7 +45,7 @@ func TestFailuresToAcceptAreWaitedOutWithoutSpinning(t *testing.T) {
 		l := &exhausted{Listener: n.Listen(front), until: time.Now().Add(time.Minute)}
 		logged := 0
 		log := funcr.New(func(_, _ string) { logged++ }, funcr.Options{})
-		s := server.New(handler(func(nc net.Conn, _ proxy.Life) { _ = nc.Close() }), log)
+		s := server.New(handler(func(nc net.Conn, _ proxy.Life) { _ = nc.Close() }), server.Config{Log: log})
 		go s.Serve(l)
 		c, err := n.Dial(front)
 		if err != nil {
@@ -59,8 +58,8 @@ func TestFailuresToAcceptAreWaitedOutWithoutSpinning(t *testing.T) {
 		if waited := time.Since(began); waited < 59*time.Second || waited > 61*time.Second {
 			t.Errorf("served after %s, want about a minute", waited)
 		}
-		if f := l.failures.Load(); f < 60 || f > 80 {
-			t.Errorf("%d tries in a minute, want about one a second", f)
+		if f := l.failures.Load(); f < 120 || f > 140 {
+			t.Errorf("%d tries in a minute, want about two a second", f)
 		}
 		if s.Stats.AcceptErrors.Load() != l.failures.Load() || logged != 1 {
 			t.Errorf("%d failures, %d counted, %d logged (want 1)", l.failures.Load(), s.Stats.AcceptErrors.Load(), logged)
@@ -72,7 +71,7 @@ func TestFailuresToAcceptAreWaitedOutWithoutSpinning(t *testing.T) {
 func TestADrainWithoutConnectionsEndsAfterItsDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := memnet.New()
-		s := server.New(handler(func(nc net.Conn, _ proxy.Life) { _ = nc.Close() }), logr.Discard())
+		s := server.New(handler(func(nc net.Conn, _ proxy.Life) { _ = nc.Close() }), server.Config{})
 		go s.Serve(n.Listen(front))
 		synctest.Wait()
 		began := time.Now()
@@ -85,7 +84,7 @@ func TestADrainWithoutConnectionsEndsAfterItsDelay(t *testing.T) {
 func TestAListenerThatComesWhileDrainingIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := memnet.New()
-		s := server.New(handler(func(nc net.Conn, _ proxy.Life) { _ = nc.Close() }), logr.Discard())
+		s := server.New(handler(func(nc net.Conn, _ proxy.Life) { _ = nc.Close() }), server.Config{})
 		s.Drain(t.Context(), 0, 0)
 		s.Serve(n.Listen(front)) // returns
 		if _, err := n.Dial(front); !errors.Is(err, syscall.ECONNREFUSED) {
@@ -105,7 +104,7 @@ func TestAConnectionThatWasClosedWhileIdleIsNotBusyAnyMore(t *testing.T) {
 			}
 			time.Sleep(time.Second) // the request begins just as the drain does
 			busy <- life.Busy()
-		}), logr.Discard())
+		}), server.Config{})
 		go s.Serve(n.Listen(front))
 		if _, err := n.Dial(front); err != nil {
 			t.Fatal(err)

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package server
+
+import "syscall"
+
+// control sets nothing: the options are there on Linux only.
+func control(bool) func(network, address string, c syscall.RawConn) error { return nil }
