@@ -60,9 +60,12 @@ func run(ctx context.Context, c *Config, stdout, stderr io.Writer) error {
 		DrainDelay:   c.Drain.Delay,
 		DrainTimeout: c.Drain.Timeout,
 		Version:      currentVersion(),
-		Log:          log,
-		AccessLog:    telemetry.AccessLogConfig{Format: c.AccessLog.Format, Sample: c.AccessLog.Sample, Out: stdout},
-		Gatherers:    []telemetry.Gatherer{crmetrics.Registry},
+
+		RequireHealthyPools: c.Health.RequireHealthyPools,
+
+		Log:       log,
+		AccessLog: telemetry.AccessLogConfig{Format: c.AccessLog.Format, Sample: c.AccessLog.Sample, Out: stdout},
+		Gatherers: []telemetry.Gatherer{crmetrics.Registry},
 	})
 	source, err := newSource(c, engine, log)
 	if err != nil {
