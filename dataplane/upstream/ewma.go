@@ -68,12 +68,13 @@ func decay(ns int64) float64 {
 	return math.Exp(-float64(ns) / float64(latencyDecay))
 }
 
-// score is what a request would cost at the endpoint: lower is better.
-func (l *load) score(t int64) float64 {
+// score is what a request would cost at an endpoint of that weight: lower is
+// better. One of half the weight is as good with half as much in flight.
+func (l *load) score(t int64, weight uint64) float64 {
 	n := l.inFlight.Load()
 	cost, known := l.latency.at(t)
 	if !known && n > 0 {
 		cost = float64(latencyUnknown)
 	}
-	return max(cost, float64(latencyFloor)) * float64(n+1)
+	return max(cost, float64(latencyFloor)) * (float64(n)*weightOne/float64(weight) + 1)
 }

@@ -120,11 +120,11 @@ func (p *Pool) leastBusy(open []*Endpoint, t int64, ramping bool) *Endpoint {
 func (p *Pool) fastest(open []*Endpoint, t int64, ramping bool) *Endpoint {
 	a := p.draw(open, t, ramping, nil)
 	b := p.draw(open, t, ramping, a)
-	ca, cb := a.load.score(t), b.load.score(t)
+	wa, wb := uint64(weightOne), uint64(weightOne)
 	if ramping {
-		ca, cb = ca*float64(p.weight(b, t)), cb*float64(p.weight(a, t))
+		wa, wb = p.weight(a, t), p.weight(b, t)
 	}
-	if cb < ca {
+	if b.load.score(t, wb) < a.load.score(t, wa) {
 		return b
 	}
 	return a

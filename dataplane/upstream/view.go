@@ -28,7 +28,7 @@ func (p *Pool) View(e *Endpoint, now time.Time) View {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := &e.health
-	v := View{State: e.word(), Since: h.since, Why: h.why, Share: int(p.weight(e, p.since(now)) * 100 / weightOne)}
+	v := View{State: e.word(), Since: h.since, Why: h.why, Share: int((p.weight(e, p.since(now))*100 + weightOne/2) / weightOne)}
 	if v.State == wordEjected {
 		v.Until = h.until
 	}
