@@ -56,6 +56,7 @@ func inWard(t *testing.T, n int, k plan.PoolKey, f func(w *ward)) {
 // wantTold checks what was told since it was called last.
 func (w *ward) wantTold(want ...string) {
 	w.Helper()
+	synctest.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !slices.Equal(w.told, want) {
