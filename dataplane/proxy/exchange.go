@@ -58,6 +58,7 @@ type state struct {
 	sentAt   time.Time
 	greet    bool // the client is told of its session
 	attempts int
+	headed   bool // the endpoint has answered
 	fresh    bool // no kept connection is to be used
 	connect  time.Duration
 	header   time.Duration

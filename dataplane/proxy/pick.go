@@ -138,6 +138,7 @@ func (ex *exchange) answered() {
 	if ex.res.Status == 429 || ex.res.Status == 503 {
 		retryAfter = retryAfterOf(&ex.res)
 	}
+	ex.headed = true
 	ex.turn.Answered(ex.now, ex.header, ex.res.Status, retryAfter)
 }
 
@@ -177,7 +178,7 @@ func (ex *exchange) release(reason Reason, end time.Time) {
 // silent reports whether the endpoint had the request whole and let pass half of
 // the request's time without a word.
 func (ex *exchange) silent(end time.Time) bool {
-	if ex.sentAt.IsZero() || ex.header != 0 || ex.status != 0 {
+	if ex.sentAt.IsZero() || ex.headed {
 		return false
 	}
 	sent := ex.sentAt
