@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -510,4 +511,41 @@ func TestTheCountersOfAServicePortLiveAsLongAsOneOfItsPools(t *testing.T) {
 			t.Errorf("%d", n)
 		}
 	})
+}
+
+// TestEligibleIsWhatIsPicked holds what people are told against what is done, in
+// pools of random states.
+func TestEligibleIsWhatIsPicked(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		k := keyWith(plan.Random, passive, func(p *plan.Policy) {
+			p.Passive.MaxEjectedPercent = 100
+			p.LoadBalancing.PreferClose = r.IntN(2) == 0
+			p.PanicThresholdPercent = uint8(r.IntN(3) * 40)
+		})
+		pl := pools(k, 1+r.IntN(6))
+		reg := upstream.NewRegistry()
+		reg.Prepare(pl)
+		p := reg.Pool(k)
+		for i := range pl[0].Endpoints {
+			if r.IntN(3) == 0 {
+				failTimes(p, addr(i), 5)
+			}
+			e := &pl[0].Endpoints[i]
+			e.State, e.Far = plan.EndpointState(max(0, r.IntN(5)-2)), r.IntN(2) == 0
+		}
+		reg.Prepare(pl)
+		got := map[netip.AddrPort]bool{}
+		for range 200 {
+			if turn := take(p); turn.Endpoint != nil {
+				got[turn.Endpoint.Addr] = true
+				turn.Release(time.Now(), upstream.Inconclusive, "")
+			}
+		}
+		for _, e := range p.Endpoints() {
+			if p.Eligible(e, time.Now()) != got[e.Addr] {
+				t.Fatalf("seed %d: %s is %+v, eligible %v, picked %v", seed, e.Addr, p.View(e, time.Now()), p.Eligible(e, time.Now()), got[e.Addr])
+			}
+		}
+	}
 }
