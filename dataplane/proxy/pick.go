@@ -139,7 +139,15 @@ func (ex *exchange) answered() {
 		retryAfter = retryAfterOf(&ex.res)
 	}
 	ex.headed = true
-	ex.turn.Answered(ex.now, ex.header, ex.res.Status, retryAfter)
+	// A body that is long on its way is not the endpoint's slowness.
+	latency := ex.header
+	if ex.uploading {
+		latency = 0
+		if up := ex.uploadEnd.Load(); up != 0 {
+			latency = ex.now.Sub(ex.start.Add(time.Duration(up)))
+		}
+	}
+	ex.turn.Answered(ex.now, latency, ex.res.Status, retryAfter)
 }
 
 // retryAfterOf is the Retry-After of a response if it is in seconds, at most a

@@ -81,19 +81,19 @@ func TestAnEndpointThatJoinsComesUpToItsShareAsSlowStartSays(t *testing.T) {
 			time.Sleep(time.Hour)
 			r.Prepare(more)
 			var got []float64
-			at := []time.Duration{0, 25, 50, 75, 101}
+			at := []int{0, 25, 50, 75, 101}
 			for i, second := range at {
 				if i > 0 {
-					time.Sleep((second - at[i-1]) * time.Second)
+					time.Sleep(time.Duration(second-at[i-1]) * time.Second)
 				}
 				got = append(got, shares(p, picks)[addr(0)])
 			}
 			for i, w := range []float64{0.10, 0.25, 0.50, 0.75, 1} {
 				want := w / (3 + w)
-				switch b {
-				case plan.FirstHealthy:
+				if b == plan.FirstHealthy {
 					want = w
-				case plan.ConsistentHash: // its own part of the ring, whatever that is
+				}
+				if b == plan.ConsistentHash { // its own part of the ring, whatever that is
 					want = w * got[4]
 				}
 				if math.Abs(got[i]-want) > 0.02+0.05*want {

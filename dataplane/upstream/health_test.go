@@ -15,6 +15,8 @@ import (
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
 )
 
+const s = time.Second
+
 // passive is what the API has on by default.
 func passive(p *plan.Policy) {
 	p.Passive = plan.PassiveCheck{
@@ -260,12 +262,11 @@ func TestAGoodTrialEndsTheEjectionWithASlowStart(t *testing.T) {
 func TestABadTrialEjectsForTwiceAsLongUpToTheMost(t *testing.T) {
 	inWard(t, 2, keyWith(plan.LeastRequest, passive), func(w *ward) {
 		failTimes(w.Pool, addr(0), 5)
-		for _, want := range []time.Duration{30, 60, 120, 240, 300, 300} {
+		for _, want := range []time.Duration{30 * s, 60 * s, 120 * s, 240 * s, 300 * s, 300 * s} {
 			w.wantState(0, "ejected")
-			v := w.view(0)
-			d := v.Until.Sub(time.Now())
-			if d < want*time.Second || d > want*time.Second*11/10 {
-				t.Errorf("it is out for %s, want %d s and up to a tenth more", d, want)
+			d := time.Until(w.view(0).Until)
+			if d < want || d > want*11/10 {
+				t.Errorf("it is out for %s, want %s and up to a tenth more", d, want)
 			}
 			time.Sleep(d)
 			turn := w.trial(0)
@@ -295,7 +296,7 @@ func TestAGoodSpellTakesTheDoublingsBack(t *testing.T) {
 	for _, tc := range []struct {
 		good, want time.Duration
 	}{
-		{0, 240}, {119, 240}, {121, 120}, {241, 60}, {361, 30}, {86400, 30},
+		{0, 240 * s}, {119 * s, 240 * s}, {121 * s, 120 * s}, {241 * s, 60 * s}, {361 * s, 30 * s}, {24 * time.Hour, 30 * s},
 	} {
 		inWard(t, 2, keyWith(plan.LeastRequest, passive), func(w *ward) {
 			failTimes(w.Pool, addr(0), 5)
@@ -304,11 +305,11 @@ func TestAGoodSpellTakesTheDoublingsBack(t *testing.T) {
 				turn := w.trial(0)
 				turn.Release(time.Now(), []upstream.Verdict{upstream.Failure, upstream.Failure, upstream.Success}[i], "reset")
 			}
-			time.Sleep(tc.good * time.Second)
+			time.Sleep(tc.good)
 			failTimes(w.Pool, addr(0), 5)
 			d := time.Until(w.view(0).Until)
-			if d < tc.want*time.Second || d > tc.want*time.Second*11/10 {
-				t.Errorf("after %d s without failure it is out for %s, want %d s", tc.good, d, tc.want)
+			if d < tc.want || d > tc.want*11/10 {
+				t.Errorf("after %s without failure it is out for %s, want %s", tc.good, d, tc.want)
 			}
 		})
 	}

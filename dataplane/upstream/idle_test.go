@@ -27,7 +27,6 @@ func TestAsManyConnectionsAreKeptAsThePolicySays(t *testing.T) {
 }
 
 func TestAConnectionIsKeptUntilTheFirstOfItsLimits(t *testing.T) {
-	const s = time.Second
 	for _, tc := range []struct {
 		name            string
 		idle, age, hint time.Duration

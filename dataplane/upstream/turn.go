@@ -27,8 +27,8 @@ func (e *Endpoint) hold() Turn {
 	return Turn{Endpoint: e, epoch: e.epoch.Load()}
 }
 
-// Answered tells of the head of the response, which came after latency. What it
-// decides is decided now: a response may take hours to its end. retryAfter is
+// Answered tells of the head of the response, which came after latency; 0: it is
+// not known. What it decides is decided now: a response may take hours to its end. retryAfter is
 // what the endpoint asks for with a status of 429 or 503; 0: nothing.
 func (t *Turn) Answered(now time.Time, latency time.Duration, status int, retryAfter time.Duration) {
 	e := t.Endpoint
@@ -37,7 +37,9 @@ func (t *Turn) Answered(now time.Time, latency time.Duration, status int, retryA
 		if status == 429 || status == 503 {
 			latency = max(latency, penalty, min(retryAfter, maxPenalty))
 		}
-		e.load.latency.observe(e.pool.since(now), latency)
+		if latency > 0 {
+			e.load.latency.observe(e.pool.since(now), latency)
+		}
 	}
 	if !policy.Passive.On() {
 		return
