@@ -26,7 +26,7 @@ run: ## Serve config/samples with sample backends; prints what to try, Ctrl-C en
 
 # Tests that count allocations run without the race detector too, which
 # allocates by itself.
-ALLOC_PKG = ./dataplane/http1 ./dataplane/proxy ./dataplane/route ./dataplane/telemetry
+ALLOC_PKG = ./dataplane/http1 ./dataplane/proxy ./dataplane/route ./dataplane/telemetry ./dataplane/upstream
 
 .PHONY: test
 test: ## Run all tests, against a real API server (the first time gets or builds one: up to 10 min)

@@ -133,7 +133,31 @@ func exchangeRaw(t *testing.T, addr, request string) (res *http.Response, closed
 	return res, false
 }
 
+// wantMetric waits until the failure is counted: the record of a request is
+// written after its answer.
 func wantMetric(t *testing.T, admin, reason, side string) {
+	t.Helper()
+	for range 500 {
+		if counted(t, admin, reason, side) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("the scrape counts no failure with reason %q and side %q", reason, side)
+}
+
+func counted(t *testing.T, admin, reason, side string) bool {
+	t.Helper()
+	for line := range strings.Lines(scrape(t, admin)) {
+		if strings.HasPrefix(line, "ferrum_request_failures_total{") && strings.HasSuffix(line, " 1\n") &&
+			strings.Contains(line, fmt.Sprintf("reason=%q", reason)) && strings.Contains(line, fmt.Sprintf("side=%q", side)) {
+			return true
+		}
+	}
+	return false
+}
+
+func scrape(t *testing.T, admin string) string {
 	t.Helper()
 	res, err := http.Get("http://" + admin + "/metrics")
 	if err != nil {
@@ -144,13 +168,7 @@ func wantMetric(t *testing.T, admin, reason, side string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(body)) {
-		if strings.HasPrefix(line, "ferrum_request_failures_total{") && strings.HasSuffix(line, " 1\n") &&
-			strings.Contains(line, fmt.Sprintf("reason=%q", reason)) && strings.Contains(line, fmt.Sprintf("side=%q", side)) {
-			return
-		}
-	}
-	t.Errorf("the scrape counts no failure with reason %q and side %q", reason, side)
+	return string(body)
 }
 
 // startEngine runs e, listening though perhaps not ready, until the returned

@@ -59,6 +59,7 @@ type PoolInfo struct {
 	Service   string                    `json:"service"`
 	Port      uint16                    `json:"port"`
 	Balancer  string                    `json:"balancer"`
+	Panic     bool                      `json:"panic"`
 	Endpoints []proxy.ExplainedEndpoint `json:"endpoints"`
 }
 
@@ -68,7 +69,7 @@ func (e *Engine) Endpoints() any {
 	for _, p := range e.registry.Pools() {
 		infos = append(infos, PoolInfo{
 			Namespace: p.Key.Namespace, Service: p.Key.Service, Port: p.Key.Port,
-			Balancer: p.Key.Policy.LoadBalancing.Balancer.String(), Endpoints: proxy.ExplainPool(p),
+			Balancer: p.Key.Policy.LoadBalancing.Balancer.String(), Panic: p.Panic(), Endpoints: proxy.ExplainPool(p),
 		})
 	}
 	slices.SortFunc(infos, func(a, b PoolInfo) int {

@@ -8,7 +8,8 @@
 //	plan       the desired state, as plain data
 //	route      the immutable table: host, path, method, header, query -> rule
 //	http1      the wire: parsing, connections, bodies
-//	upstream   pools, endpoints, connections kept for reuse; survives all swaps
+//	upstream   pools, endpoints, balancers, health, connections kept for reuse;
+//	           survives all swaps
 //	proxy      the life of one request, and the reason table
 //	proxyproto the header in which a load balancer names its client
 //	server     listeners, connections, draining
@@ -18,7 +19,8 @@
 // A plan is applied in three steps: prepare (pools and endpoints that the plan
 // needs come to life), publish (one pointer; a request loads it once and keeps
 // it to its end), retire (what the plan does not have ends; requests in flight
-// finish on the pointers they hold). Pools, their connections and counts, and
+// finish on the pointers they hold). Pools, their connections and counts, what is
+// known of the health of their endpoints, and
 // the series of rules survive a swap by their identity; the table does not.
 //
 // An Engine's methods may be called concurrently.

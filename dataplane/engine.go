@@ -55,6 +55,12 @@ type Config struct {
 	Log logr.Logger
 	// Dial connects to endpoints; nil is TCP.
 	Dial proxy.Dial
+	// OnTransition is told of every change in what is known of an endpoint, from
+	// any goroutine. It must not block. nil: nobody is.
+	OnTransition func(plan.Transition)
+	// RequireHealthyPools: the process is not ready before each pool with active
+	// checks has had an endpoint that passes them.
+	RequireHealthyPools bool
 }
 
 // Engine is the data plane. Make one with New.
@@ -69,6 +75,7 @@ type Engine struct {
 	generation uint64
 
 	listening atomic.Bool
+	warm      atomic.Bool // the checks have been waited for
 	addrMu    sync.Mutex
 	addrs     map[string]net.Addr
 }
@@ -82,9 +89,9 @@ func New(c Config) *Engine {
 		telemetry: telemetry.New(telemetry.Config{
 			AccessLog: c.AccessLog, Version: c.Version, Gatherers: c.Gatherers, Log: c.Log,
 		}),
-		registry: upstream.NewRegistry(),
-		addrs:    make(map[string]net.Addr),
+		addrs: make(map[string]net.Addr),
 	}
+	e.registry = e.newRegistry()
 	e.proxy = proxy.New(e.telemetry, c.Dial, c.Log)
 	e.proxy.Trust(c.TrustedProxies)
 	e.server = server.New(e.proxy, server.Config{
@@ -106,8 +113,10 @@ func (e *Engine) Apply(p plan.Plan) error {
 	e.registry.Prepare(p.Pools)
 	t, err := proxy.Compile(p, e.registry, e.telemetry, before)
 	if err == nil {
+		if e.generation++; e.generation == 1 {
+			e.registry.AwaitChecks()
+		}
 		e.proxy.Publish(t)
-		e.generation++
 	} else if t = before; t == nil {
 		t = &proxy.Table{}
 	}
@@ -120,7 +129,8 @@ func (e *Engine) Apply(p plan.Plan) error {
 }
 
 // Ready returns nil when requests are served as planned: there is a table, the
-// listeners are open, and the process is not about to go.
+// listeners are open, the first active checks have been made, and the process is
+// not about to go. Pools that come later are not waited for.
 func (e *Engine) Ready() error {
 	switch {
 	case e.proxy.Table() == nil:
@@ -130,7 +140,7 @@ func (e *Engine) Ready() error {
 	case e.server.Draining():
 		return errors.New("shutting down")
 	}
-	return nil
+	return e.checked()
 }
 
 // Run listens and serves until ctx ends, and drains then: see
@@ -250,6 +260,7 @@ func (e *Engine) registerMetrics() {
 		func() float64 { return float64(s.Accepted.Load()) })
 	e.telemetry.RegisterCounter("ferrum_accept_errors_total", "Failures to accept a client connection.",
 		func() float64 { return float64(s.AcceptErrors.Load()) })
+	e.telemetry.RegisterUpstreams(e.upstreamStats)
 	e.telemetry.RegisterGauge("ferrum_connections_open", "Client connections that are open.",
 		func() float64 { return float64(s.Open.Load()) })
 	for why, name := range server.Refusals {

@@ -59,6 +59,11 @@ type Config struct {
 		// Timeout of the requests in flight after that.
 		Timeout time.Duration
 	}
+	Health struct {
+		// RequireHealthyPools keeps the process unready until each pool with
+		// active checks has had an endpoint that passes them.
+		RequireHealthyPools bool
+	}
 	Log struct {
 		// Format is json or text.
 		Format string
@@ -113,6 +118,7 @@ func (c *Config) settings() []setting {
 		{"admin.pprof", "", "serve /debug/pprof", (*toggle)(&c.Admin.Pprof)},
 		{"drain.delay", "drain-delay", "on SIGTERM, how long to go on accepting while not ready", (*duration)(&c.Drain.Delay)},
 		{"drain.timeout", "drain-timeout", "after that, how long requests in flight may take", (*duration)(&c.Drain.Timeout)},
+		{"health.requireHealthyPools", "", "not ready before every pool with active checks has had an endpoint that passes", (*toggle)(&c.Health.RequireHealthyPools)},
 		{"log.format", "log-format", "json or text", &choice{&c.Log.Format, []string{"json", "text"}}},
 		{"log.level", "log-level", "error, warn, info or debug", (*level)(&c.Log.Level)},
 		{"accessLog.format", "access-log", "off, json or text, on standard output", &choice{&c.AccessLog.Format, []string{"off", "json", "text"}}},

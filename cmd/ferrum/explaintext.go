@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 )
@@ -112,6 +113,8 @@ func writeLegs(w io.Writer, legs []proxy.ExplainedLeg) error {
 			fmt.Fprintf(t, "\tdoes not resolve: %s", l.Invalid)
 		case len(l.Endpoints) == 0:
 			fmt.Fprintf(t, "\t%s, no endpoints", l.Balancer)
+		case l.Panic:
+			fmt.Fprintf(t, "\t%s, in panic", l.Balancer)
 		default:
 			fmt.Fprintf(t, "\t%s", l.Balancer)
 		}
@@ -132,10 +135,20 @@ func share(weight uint32, total uint64) string {
 }
 
 func capability(p proxy.ExplainedEndpoint) string {
-	if !p.Eligible {
-		return "cannot serve: " + p.Why
+	s := "cannot serve"
+	if p.Eligible {
+		s = fmt.Sprintf("can serve; %d in flight, %d idle connections", p.InFlight, p.Idle)
+		if p.Share > 0 && p.Share < 100 {
+			s += fmt.Sprintf(", starts slowly: %d%% of its share", p.Share)
+		}
 	}
-	return fmt.Sprintf("can serve; %d in flight, %d idle connections", p.InFlight, p.Idle)
+	if p.Why != "" {
+		s += ": " + p.Why
+	}
+	if !p.Since.IsZero() {
+		s += "; " + p.State + " since " + p.Since.UTC().Format(time.DateTime) + " UTC"
+	}
+	return s
 }
 
 func newColumns(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) }
@@ -184,7 +197,7 @@ func plainExplanation(e proxy.Explanation) proxy.Explanation {
 		l.Endpoints = slices.Clone(l.Endpoints)
 		for j := range l.Endpoints {
 			p := &l.Endpoints[j]
-			p.Address, p.State, p.Why = plain(p.Address), plain(p.State), plain(p.Why)
+			p.Address, p.State, p.Why, p.Reason = plain(p.Address), plain(p.State), plain(p.Why), plain(p.Reason)
 		}
 	}
 	return e

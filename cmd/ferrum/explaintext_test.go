@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -31,8 +32,10 @@ func TestExplanationReadsAsText(t *testing.T) {
 				Candidates: []proxy.ExplainedRule{beta, api, apiAgain, web},
 				Legs: []proxy.ExplainedLeg{
 					{Namespace: "shop", Service: "api", Port: 80, Weight: 90, Balancer: "LeastRequest", Endpoints: []proxy.ExplainedEndpoint{
-						{Address: "10.0.0.1:8080", State: "ready", Eligible: true, InFlight: 3, Idle: 1},
+						{Address: "10.0.0.1:8080", State: "serving", Eligible: true, Share: 100, InFlight: 3, Idle: 1},
 						{Address: "10.0.0.2:8080", State: "draining", Why: "it is terminating"},
+						{Address: "10.0.0.3:8080", State: "ejected", Why: "5 requests failed", Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
+						{Address: "10.0.0.4:8080", State: "serving", Eligible: true, Share: 40},
 					}},
 					{Namespace: "shop", Service: "old", Port: 80, Weight: 10, Invalid: "Service shop/old does not exist"},
 					{Namespace: "shop", Service: "empty", Port: 81, Balancer: "RoundRobin"},
@@ -53,8 +56,10 @@ candidates, best first
 
 backends
   shop/api:80      90% of requests  LeastRequest
-    10.0.0.1:8080  ready            can serve; 3 in flight, 1 idle connections
+    10.0.0.1:8080  serving          can serve; 3 in flight, 1 idle connections
     10.0.0.2:8080  draining         cannot serve: it is terminating
+    10.0.0.3:8080  ejected          cannot serve: 5 requests failed; ejected since 2026-01-02 03:04:05 UTC
+    10.0.0.4:8080  serving          can serve; 0 in flight, 0 idle connections, starts slowly: 40% of its share
   shop/old:80      10% of requests  does not resolve: Service shop/old does not exist
   shop/empty:81    0% of requests   RoundRobin, no endpoints
 `,

@@ -64,6 +64,7 @@ func run(ctx context.Context, c *Config, stdout, stderr io.Writer) error {
 		Pprof:               c.Admin.Pprof,
 		DrainDelay:          c.Drain.Delay,
 		DrainTimeout:        c.Drain.Timeout,
+		RequireHealthyPools: c.Health.RequireHealthyPools,
 		Version:             currentVersion(),
 		Log:                 log,
 		AccessLog:           telemetry.AccessLogConfig{Format: c.AccessLog.Format, Sample: c.AccessLog.Sample, Out: stdout},

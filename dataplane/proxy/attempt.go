@@ -18,14 +18,8 @@ const maxInterim = 16
 // attempt picks an endpoint, sends the request to it and reads the head of its
 // response.
 func (ex *exchange) attempt() Reason {
-	l := ex.rule.draw()
-	if l.invalid != "" {
-		ex.detail = l.invalid
-		return ReasonBackendUnresolved
-	}
-	ex.endpoint = l.pool.Take()
-	if ex.endpoint == nil {
-		return ReasonNoEndpoints
+	if reason := ex.pick(); reason != ReasonOK {
+		return reason
 	}
 	ex.attempts++
 	if reason := ex.joinBody(); reason != ReasonOK {
@@ -64,7 +58,7 @@ func (ex *exchange) joinBody() Reason {
 // connectTo takes a kept connection to the endpoint or makes a new one.
 func (ex *exchange) connectTo() (reused bool, reason Reason) {
 	if !ex.fresh {
-		if ex.up = ex.endpoint.IdleConn(ex.now); ex.up != nil {
+		if ex.up, ex.upMade = ex.turn.Endpoint.IdleConn(ex.now); ex.up != nil {
 			return true, ReasonOK
 		}
 	}
@@ -74,12 +68,12 @@ func (ex *exchange) connectTo() (reused bool, reason Reason) {
 			timeout = max(left, time.Millisecond)
 		}
 	}
-	nc, err := ex.p.dial(ex.endpoint.Addr, timeout)
+	nc, err := ex.p.dial(ex.turn.Endpoint.Addr, timeout)
 	began := ex.now
 	ex.now = time.Now()
 	ex.connect = ex.now.Sub(began)
 	if err == nil {
-		ex.up = http1.NewConn(nc, writeStall)
+		ex.up, ex.upMade = http1.NewConn(nc, writeStall), ex.now
 		return false, ReasonOK
 	}
 	ex.detail = err.Error()
@@ -132,6 +126,7 @@ func (ex *exchange) exchangeHeads(reused bool) (reason Reason, unsent bool) {
 		if ex.res.Status >= 200 || ex.res.Status == 101 && ex.res.Upgrade != nil && ex.req.Upgrade != nil {
 			ex.now = time.Now()
 			ex.header = ex.now.Sub(ex.sentAt)
+			ex.answered()
 			return ReasonOK, false
 		}
 		if interims++; interims > maxInterim || ex.res.Status == 101 {

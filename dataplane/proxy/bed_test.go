@@ -233,7 +233,9 @@ func (s *sink) last(t *testing.T) proxy.Record {
 // onePool is a plan of one rule, "shop" for shop.example.com, whose pool has the
 // addresses.
 func onePool(addrs ...string) plan.Plan {
-	key := plan.PoolKey{Namespace: "shop", Service: "web", Port: 80}
+	key := plan.PoolKey{Namespace: "shop", Service: "web", Port: 80, Policy: plan.Policy{
+		Connection: plan.Connection{MaxIdlePerEndpoint: 64, IdleTimeout: 55 * time.Second},
+	}}
 	pool := plan.Pool{Key: key}
 	for _, a := range addrs {
 		pool.Endpoints = append(pool.Endpoints, plan.Endpoint{Addr: netip.MustParseAddrPort(a)})

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"fmt"
-	"math/rand/v2"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/route"
@@ -25,6 +24,9 @@ type rule struct {
 	legs    []leg
 	weights uint64 // the sum of the legs'
 
+	rebalance bool
+	session   *session // nil: none
+
 	timeouts plan.Timeouts
 	limits   plan.Limits
 }
@@ -35,6 +37,8 @@ type leg struct {
 	pool    *upstream.Pool // nil when invalid
 	invalid string
 	key     plan.PoolKey
+	hash    *plan.HashKey // nil: the balancer goes by no key
+	name    uint64        // stands for its Service port in the cookies of sessions
 }
 
 // Compile makes a table of a plan whose pools are all alive in reg. Routes that
@@ -100,8 +104,12 @@ func compileRule(r *plan.Route, pr *plan.Rule, reg *upstream.Registry) (*rule, e
 		invalid:  pr.Invalid,
 		timeouts: pr.Timeouts,
 		limits:   pr.Limits,
+
+		rebalance: pr.Rebalance,
+		session:   compileSession(&pr.Session),
 	}
-	for _, pl := range pr.Legs {
+	for i := range pr.Legs {
+		pl := &pr.Legs[i]
 		l := leg{weight: uint64(pl.Weight), invalid: pl.Invalid, key: pl.Pool}
 		if l.invalid == "" {
 			if l.pool = reg.Pool(pl.Pool); l.pool == nil {
@@ -109,6 +117,10 @@ func compileRule(r *plan.Route, pr *plan.Rule, reg *upstream.Registry) (*rule, e
 					r.Namespace, r.Name, pr.Name, pl.Pool.Namespace, pl.Pool.Service, pl.Pool.Port)
 			}
 		}
+		if lb := &pl.Pool.Policy.LoadBalancing; lb.Balancer == plan.ConsistentHash {
+			l.hash = &lb.Hash
+		}
+		l.name = legName(&pl.Pool)
 		c.weights += l.weight
 		c.legs = append(c.legs, l)
 	}
@@ -116,21 +128,6 @@ func compileRule(r *plan.Route, pr *plan.Rule, reg *upstream.Registry) (*rule, e
 		c.invalid = "no backend has a weight above 0"
 	}
 	return c, nil
-}
-
-// draw picks a leg by weight. The sum of the weights is not 0.
-func (r *rule) draw() *leg {
-	if len(r.legs) == 1 {
-		return &r.legs[0]
-	}
-	n := rand.Uint64N(r.weights)
-	for i := range r.legs {
-		if n < r.legs[i].weight {
-			return &r.legs[i]
-		}
-		n -= r.legs[i].weight
-	}
-	return &r.legs[len(r.legs)-1]
 }
 
 // RuleIDs returns the ids of all rules of the table.

@@ -23,9 +23,7 @@ func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
 	}
 	end = time.Now()
 	ex.record(reason, end)
-	if ex.endpoint != nil {
-		ex.endpoint.Release()
-	}
+	ex.release(reason, end)
 	keep = !ex.closing
 	ex.c.abort = ex.endless && reason != ReasonOK && ex.status != 0
 	ex.c.linger = ex.lingers(reason)
@@ -59,7 +57,7 @@ func (ex *exchange) finishUpstream(reason Reason) {
 		return
 	}
 	ex.up.Release()
-	ex.endpoint.Keep(ex.up, ex.now, time.Duration(ex.res.KeepAliveTimeout)*time.Second)
+	ex.turn.Endpoint.Keep(ex.up, ex.upMade, ex.now, time.Duration(ex.res.KeepAliveTimeout)*time.Second)
 	ex.up = nil
 }
 
@@ -137,8 +135,8 @@ func (ex *exchange) record(reason Reason, end time.Time) {
 	if ex.rule != nil {
 		r.Rule = ex.rule.id
 	}
-	if ex.endpoint != nil {
-		r.Endpoint = ex.endpoint.Addr
+	if e := ex.turn.Endpoint; e != nil {
+		r.Endpoint = e.Addr
 	}
 	if len(r.Method) > 0 {
 		r.Proto = "HTTP/1.1"
@@ -179,9 +177,7 @@ func (ex *exchange) panicked() {
 		ex.series.Begin()
 	}
 	ex.series.End(&Record{Start: ex.start, Duration: time.Since(ex.start), Status: ex.status, Reason: ReasonInternal})
-	if ex.endpoint != nil {
-		ex.endpoint.Release()
-	}
+	ex.release(ReasonInternal, time.Now())
 	if ex.up != nil {
 		_ = ex.up.Close() // it is lost whatever this says
 	}

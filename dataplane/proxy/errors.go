@@ -113,44 +113,59 @@ type reasonRow struct {
 	side        Side
 	// close: the client's connection cannot be used for another request.
 	close bool
+	// blames says when the endpoint is to blame. Where it is not, the outcome
+	// says nothing of it, neither good nor bad.
+	blames blame
 }
+
+// blame says when a reason speaks against the endpoint.
+type blame uint8
+
+const (
+	blamesNone blame = iota
+	// blamesEndpoint: always.
+	blamesEndpoint
+	// blamesSilent: when the endpoint had the request whole, and let pass at
+	// least half of the time that ran out without a word.
+	blamesSilent
+)
 
 // reasons is the reason table. A failure after the response header was sent
 // never sends a second status: it cuts the connection, visibly.
 var reasons = [reasonCount]reasonRow{
 	ReasonOK: {label: "ok"},
 
-	ReasonMalformedRequest:     {"malformed_request", 400, "http_request_error", SideClient, true},
-	ReasonRequestHeadTooLarge:  {"request_head_too_large", 431, "http_request_error", SideClient, true},
-	ReasonMethodRefused:        {"method_refused", 405, "http_request_denied", SideClient, true},
-	ReasonUnsupported:          {"unsupported", 501, "http_request_error", SideClient, true},
-	ReasonRequestHeaderTimeout: {"request_header_timeout", 408, "http_request_error", SideClient, true},
-	ReasonRequestBodyTimeout:   {"request_body_timeout", 408, "http_request_error", SideClient, true},
-	ReasonRequestBodyTooSlow:   {"request_body_too_slow", 408, "http_request_error", SideClient, true},
-	ReasonRequestBodyTooLarge:  {"request_body_too_large", 413, "http_request_denied", SideClient, true},
-	ReasonMalformedRequestBody: {"malformed_request_body", 400, "http_request_error", SideClient, true},
-	ReasonClientGone:           {"client_gone", 0, "", SideClient, true},
-	ReasonClientStalled:        {"client_stalled", 0, "", SideClient, true},
+	ReasonMalformedRequest:     {"malformed_request", 400, "http_request_error", SideClient, true, blamesNone},
+	ReasonRequestHeadTooLarge:  {"request_head_too_large", 431, "http_request_error", SideClient, true, blamesNone},
+	ReasonMethodRefused:        {"method_refused", 405, "http_request_denied", SideClient, true, blamesNone},
+	ReasonUnsupported:          {"unsupported", 501, "http_request_error", SideClient, true, blamesNone},
+	ReasonRequestHeaderTimeout: {"request_header_timeout", 408, "http_request_error", SideClient, true, blamesNone},
+	ReasonRequestBodyTimeout:   {"request_body_timeout", 408, "http_request_error", SideClient, true, blamesNone},
+	ReasonRequestBodyTooSlow:   {"request_body_too_slow", 408, "http_request_error", SideClient, true, blamesNone},
+	ReasonRequestBodyTooLarge:  {"request_body_too_large", 413, "http_request_denied", SideClient, true, blamesNone},
+	ReasonMalformedRequestBody: {"malformed_request_body", 400, "http_request_error", SideClient, true, blamesNone},
+	ReasonClientGone:           {"client_gone", 0, "", SideClient, true, blamesNone},
+	ReasonClientStalled:        {"client_stalled", 0, "", SideClient, true, blamesNone},
 
-	ReasonNoTable:           {"no_table", 503, "proxy_configuration_error", SideProxy, false},
-	ReasonNoRoute:           {"no_route", 404, "destination_not_found", SideProxy, false},
-	ReasonRuleInvalid:       {"rule_invalid", 500, "proxy_configuration_error", SideProxy, false},
-	ReasonBackendUnresolved: {"backend_unresolved", 500, "proxy_configuration_error", SideProxy, false},
-	ReasonNoEndpoints:       {"no_endpoints", 503, "destination_unavailable", SideUpstream, false},
-	ReasonRequestTimeout:    {"request_timeout", 504, "http_response_timeout", SideProxy, false},
-	ReasonInternal:          {"internal", 500, "proxy_internal_error", SideProxy, true},
-	ReasonShutdown:          {"shutdown", 0, "", SideProxy, true},
+	ReasonNoTable:           {"no_table", 503, "proxy_configuration_error", SideProxy, false, blamesNone},
+	ReasonNoRoute:           {"no_route", 404, "destination_not_found", SideProxy, false, blamesNone},
+	ReasonRuleInvalid:       {"rule_invalid", 500, "proxy_configuration_error", SideProxy, false, blamesNone},
+	ReasonBackendUnresolved: {"backend_unresolved", 500, "proxy_configuration_error", SideProxy, false, blamesNone},
+	ReasonNoEndpoints:       {"no_endpoints", 503, "destination_unavailable", SideUpstream, false, blamesNone},
+	ReasonRequestTimeout:    {"request_timeout", 504, "http_response_timeout", SideProxy, false, blamesSilent},
+	ReasonInternal:          {"internal", 500, "proxy_internal_error", SideProxy, true, blamesNone},
+	ReasonShutdown:          {"shutdown", 0, "", SideProxy, true, blamesNone},
 
-	ReasonConnectRefused:        {"connect_refused", 502, "connection_refused", SideUpstream, false},
-	ReasonConnectFailed:         {"connect_failed", 502, "destination_ip_unroutable", SideUpstream, false},
-	ReasonConnectTimeout:        {"connect_timeout", 504, "connection_timeout", SideUpstream, false},
-	ReasonResponseHeaderTimeout: {"response_header_timeout", 504, "http_response_timeout", SideUpstream, false},
-	ReasonUpstreamReset:         {"upstream_reset", 502, "connection_terminated", SideUpstream, false},
-	ReasonInvalidResponse:       {"invalid_response", 502, "http_protocol_error", SideUpstream, false},
-	ReasonResponseCut:           {"response_cut", 502, "http_response_incomplete", SideUpstream, true},
-	ReasonResponseBodyTooLarge:  {"response_body_too_large", 502, "http_response_body_size", SideUpstream, false},
-	ReasonStreamIdle:            {"stream_idle_timeout", 0, "", SideProxy, true},
-	ReasonResponseBodyTimeout:   {"response_body_timeout", 504, "http_response_timeout", SideUpstream, true},
+	ReasonConnectRefused:        {"connect_refused", 502, "connection_refused", SideUpstream, false, blamesEndpoint},
+	ReasonConnectFailed:         {"connect_failed", 502, "destination_ip_unroutable", SideUpstream, false, blamesEndpoint},
+	ReasonConnectTimeout:        {"connect_timeout", 504, "connection_timeout", SideUpstream, false, blamesEndpoint},
+	ReasonResponseHeaderTimeout: {"response_header_timeout", 504, "http_response_timeout", SideUpstream, false, blamesEndpoint},
+	ReasonUpstreamReset:         {"upstream_reset", 502, "connection_terminated", SideUpstream, false, blamesEndpoint},
+	ReasonInvalidResponse:       {"invalid_response", 502, "http_protocol_error", SideUpstream, false, blamesEndpoint},
+	ReasonResponseCut:           {"response_cut", 502, "http_response_incomplete", SideUpstream, true, blamesEndpoint},
+	ReasonResponseBodyTooLarge:  {"response_body_too_large", 502, "http_response_body_size", SideUpstream, false, blamesNone},
+	ReasonStreamIdle:            {"stream_idle_timeout", 0, "", SideProxy, true, blamesNone},
+	ReasonResponseBodyTimeout:   {"response_body_timeout", 504, "http_response_timeout", SideUpstream, true, blamesEndpoint},
 }
 
 // String returns the reason's word in metrics, logs and debug output.

@@ -18,6 +18,8 @@ type exchange struct {
 	out []byte // what is written next
 	gen [requestIDLen]byte
 	rec Record
+	// sealed is room for the cookie of a session.
+	sealed sessionText
 
 	// The upload's side of things: see startUpload.
 	uploaded  chan struct{} // the goroutine's last word
@@ -49,10 +51,14 @@ type state struct {
 	deadline time.Time // of the rule's request timeout; zero: none
 
 	// attempts
-	endpoint *upstream.Endpoint
+	leg      *leg
+	turn     upstream.Turn // its Endpoint is nil until one was picked
 	up       *http1.Conn
+	upMade   time.Time // when up was established
 	sentAt   time.Time
+	greet    bool // the client is told of its session
 	attempts int
+	headed   bool // the endpoint has answered
 	fresh    bool // no kept connection is to be used
 	connect  time.Duration
 	header   time.Duration

@@ -1,5 +1,7 @@
 package proxy
 
+import "time"
+
 // Query is a request to be explained instead of served.
 type Query struct {
 	Method string `json:"method"`
@@ -62,6 +64,8 @@ type ExplainedLeg struct {
 	Port      uint16 `json:"port"`
 	Weight    uint32 `json:"weight"`
 	Balancer  string `json:"balancer,omitempty"`
+	// Panic: too few endpoints are healthy, so all that are ready take requests.
+	Panic bool `json:"panic,omitempty"`
 	// Invalid says why the reference does not resolve; "" when it does.
 	Invalid   string              `json:"invalid,omitempty"`
 	Endpoints []ExplainedEndpoint `json:"endpoints,omitempty"`
@@ -70,10 +74,25 @@ type ExplainedLeg struct {
 // ExplainedEndpoint is a member of a pool.
 type ExplainedEndpoint struct {
 	Address string `json:"address"`
-	State   string `json:"state"`
+	// State is "serving", "ejected" (it has failed requests), "probing" (one
+	// request tries whether it can return), "unhealthy" (its active checks
+	// fail), "draining" (it is terminating) or "not-ready".
+	State string `json:"state"`
+	// Since is when it came into the state of its health, and Reason what
+	// brought it there; "" when nothing has happened to it.
+	Since  time.Time `json:"since,omitzero"`
+	Reason string    `json:"reason,omitempty"`
+	// Until is when the ejection of an ejected one ends with one trial request.
+	Until time.Time `json:"until,omitzero"`
+	// Share is its part of an even share in percent: below 100 while it starts
+	// slowly.
+	Share int `json:"sharePercent"`
+	// Far: topology hints give it to other zones or nodes.
+	Far bool `json:"far,omitempty"`
 	// Eligible: a request could be sent to it now.
 	Eligible bool `json:"eligible"`
-	// Why it is not eligible; "" when it is.
+	// Why it is not eligible, or why it is although something speaks against
+	// it; else "".
 	Why      string `json:"why,omitempty"`
 	InFlight int64  `json:"inFlight"`
 	Idle     int    `json:"idleConnections"`

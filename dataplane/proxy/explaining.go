@@ -4,9 +4,9 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
-	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/route"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
 )
@@ -111,7 +111,7 @@ func (x *Explanation) legs(r *rule) {
 		}
 		if l.pool != nil {
 			el.Balancer = l.key.Policy.LoadBalancing.Balancer.String()
-			el.Endpoints = ExplainPool(l.pool)
+			el.Endpoints, el.Panic = ExplainPool(l.pool), l.pool.Panic()
 		}
 		x.Legs = append(x.Legs, el)
 		for _, ep := range el.Endpoints {
@@ -126,27 +126,52 @@ func (x *Explanation) legs(r *rule) {
 	x.outcome(best, detail)
 }
 
-// ExplainPool tells of each endpoint of a pool whether it could serve, and why
-// not.
+// ExplainPool tells of each endpoint of a pool what is known of it, and whether
+// it could serve now.
 func ExplainPool(p *upstream.Pool) []ExplainedEndpoint {
+	now := time.Now()
 	all := p.Endpoints()
 	out := make([]ExplainedEndpoint, 0, len(all))
 	for _, e := range all {
+		v := p.View(e, now)
 		x := ExplainedEndpoint{
-			Address: e.Addr.String(), State: e.State().String(), Eligible: p.Eligible(e),
-			InFlight: e.InFlight(), Idle: e.Idle(),
+			Address: e.Addr.String(), State: v.State, Since: v.Since, Reason: v.Why, Until: v.Until, Share: v.Share,
+			Far: e.Far(), Eligible: p.Eligible(e, now), InFlight: e.InFlight(), Idle: e.Idle(),
 		}
-		if !x.Eligible {
-			x.Why = ineligible(e.State())
+		if x.Reason == "" {
+			x.Since = time.Time{} // when it was made is of no interest
 		}
+		x.Why = explainState(&x, p.Panic())
 		out = append(out, x)
 	}
 	return out
 }
 
-func ineligible(s plan.EndpointState) string {
-	if s == plan.Draining {
-		return "it is terminating and other endpoints are ready: it finishes what it has"
+// explainState says why an endpoint is not eligible, or why one is that is not
+// serving.
+func explainState(x *ExplainedEndpoint, panics bool) string {
+	switch {
+	case x.Eligible && x.State == "serving":
+		return ""
+	case x.Eligible && x.State == "draining":
+		return "it is terminating, and no endpoint is ready"
+	case x.Eligible && panics:
+		return "too few endpoints are healthy, so all that are ready are used: " + x.Reason
+	case x.Eligible:
+		return "its ejection is over: the next request tries it"
 	}
-	return "its EndpointSlice says that it is neither ready nor serving"
+	switch x.State {
+	case "serving":
+		return "topology hints give it to others, and a close endpoint can serve"
+	case "ejected":
+		return x.Reason + "; a request tries it at " + x.Until.UTC().Format(time.TimeOnly) + " UTC"
+	case "probing":
+		return "one request tries it: the others wait for how that ends"
+	case "unhealthy":
+		return x.Reason
+	case "draining":
+		return "it is terminating and other endpoints are ready: it finishes what it has and keeps its sessions"
+	default:
+		return "its EndpointSlice says that it is neither ready nor serving"
+	}
 }

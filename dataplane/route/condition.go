@@ -51,7 +51,7 @@ func (c *valueCondition) holdsForHeader(headers HeaderSource) bool {
 }
 
 func (c *valueCondition) holdsForQuery(query []byte) bool {
-	value, ok := queryValue(query, c.name)
+	value, ok := QueryValue(query, c.name)
 	if !ok {
 		return false
 	}
@@ -61,10 +61,10 @@ func (c *valueCondition) holdsForQuery(query []byte) bool {
 	return equalDecoded(value, c.value)
 }
 
-// queryValue returns the value, still encoded, of the first parameter with the
+// QueryValue returns the value, still encoded, of the first parameter with the
 // decoded name. Parameters are separated by '&' alone: a ';' is data, as the
 // URL standard has it. One without '=' has an empty value.
-func queryValue(query []byte, name string) (value []byte, ok bool) {
+func QueryValue(query []byte, name string) (value []byte, ok bool) {
 	for more := true; more; {
 		var pair []byte
 		pair, query, more = bytes.Cut(query, ampersand)

@@ -341,7 +341,28 @@ func fullTelemetry(t *testing.T) *Telemetry {
 	r := sample()
 	r.Reason = proxy.ReasonResponseCut
 	request(tel.Series(apiRule), r)
+	tel.RegisterUpstreams(func() []UpstreamStats {
+		return []UpstreamStats{{
+			Namespace: "shop", Service: "web", Port: 80, Endpoints: map[string]int{"serving": 2, "ejected": 1},
+			Panic: true, Ejections: 3, SkippedEjections: 4, GoodProbes: 5, BadProbes: 6,
+			Transitions: []TransitionCount{{"serving", "ejected", 7}},
+		}}
+	})
 	return tel
+}
+
+func TestTheEndpointsOfAServicePortAreCountedByState(t *testing.T) {
+	const id = `namespace="shop",port="80",service="web"`
+	wantSamples(t, fullTelemetry(t), []string{"ferrum_upstream_", `port="80"`},
+		`ferrum_upstream_ejections_skipped_total{`+id+`} 4`,
+		`ferrum_upstream_ejections_total{`+id+`} 3`,
+		`ferrum_upstream_endpoints{`+id+`,state="ejected"} 1`,
+		`ferrum_upstream_endpoints{`+id+`,state="serving"} 2`,
+		`ferrum_upstream_health_transitions_total{from="serving",`+id+`,to="ejected"} 7`,
+		`ferrum_upstream_panic{`+id+`} 1`,
+		`ferrum_upstream_probes_total{namespace="shop",port="80",result="failure",service="web"} 6`,
+		`ferrum_upstream_probes_total{namespace="shop",port="80",result="success",service="web"} 5`,
+	)
 }
 
 // TestDocsListEveryMetric holds the tables of docs/metrics.md to what is

@@ -2,22 +2,10 @@ package upstream
 
 import (
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
-)
-
-const (
-	// maxIdle bounds the connections that an endpoint keeps for reuse.
-	maxIdle = 256
-	// idleTimeout is how long a connection is kept unused. It is below the 60 s
-	// that most servers wait before they close.
-	idleTimeout = 55 * time.Second
-	// hintMargin is how much earlier than the endpoint we give a connection up.
-	hintMargin = time.Second
 )
 
 // Endpoint is one address of a pool. It lives as long as its pool has the
@@ -25,24 +13,54 @@ const (
 type Endpoint struct {
 	Addr netip.AddrPort
 
-	state    atomic.Uint32 // plan.EndpointState
+	pool *Pool
+	// load is shared with the endpoint of the same address in the pool that
+	// this one's took over from, whose requests are still in flight.
+	load *load
+	salt uint64 // a hash of the address
+
+	state atomic.Uint32 // plan.EndpointState
+	far   atomic.Bool
+
+	// What requests report, see judge.go. An outcome counts only while the
+	// epoch is the one in which its request was picked.
+	epoch  atomic.Uint32
+	fails  atomic.Uint32 // in a row
+	recent *window       // nil: nothing is counted
+
+	// rampEnd is when the slow start ends, as Pool.since; 0: there is none.
+	rampEnd atomic.Int64
+
+	health health // guarded by pool.mu
+	probe  probe  // guarded by pool.mu
+	gone   bool   // guarded by pool.mu: no longer a member
+
+	idle idleConns
+}
+
+// load is what an endpoint has to do, and how fast it is.
+type load struct {
 	inFlight atomic.Int64
-
-	mu      sync.Mutex
-	idle    []idleConn // the last one was used last
-	retired bool       // no longer a member: nothing is kept
+	latency  ewma
 }
 
-// idleConn is a connection that waits to be used again.
-type idleConn struct {
-	conn  *http1.Conn
-	until time.Time
+func newEndpoint(p *Pool, want plan.Endpoint) *Endpoint {
+	e := &Endpoint{Addr: want.Addr, pool: p, load: new(load), salt: hashAddr(want.Addr)}
+	e.adopt(want)
+	if p.Key.Policy.Passive.FailurePercent > 0 {
+		e.recent = newWindow(p.Key.Policy.Passive.FailureWindow)
+	}
+	return e
 }
 
-func newEndpoint(e plan.Endpoint) *Endpoint {
-	ep := &Endpoint{Addr: e.Addr}
-	ep.state.Store(uint32(e.State))
-	return ep
+// adopt takes over what the plan says of the endpoint.
+func (e *Endpoint) adopt(want plan.Endpoint) {
+	e.state.Store(uint32(want.State))
+	e.far.Store(want.Far)
+}
+
+func (e *Endpoint) is(want plan.Endpoint) bool {
+	return e.Addr == want.Addr && e.State() == want.State && e.far.Load() == want.Far
 }
 
 // State is what Kubernetes says of the endpoint.
@@ -50,97 +68,22 @@ func (e *Endpoint) State() plan.EndpointState { return plan.EndpointState(e.stat
 
 // InFlight is the number of requests that the endpoint has and that have not
 // ended.
-func (e *Endpoint) InFlight() int64 { return e.inFlight.Load() }
+func (e *Endpoint) InFlight() int64 { return e.load.inFlight.Load() }
 
-// Release ends a request that Pool.Take gave to the endpoint.
-func (e *Endpoint) Release() { e.inFlight.Add(-1) }
-
-// IdleConn returns a connection that is kept for reuse and was used last, or
-// nil. It may have been closed by the endpoint meanwhile.
-func (e *Endpoint) IdleConn(now time.Time) *http1.Conn {
-	for {
-		c, until := e.popIdle()
-		if c == nil {
-			return nil
-		}
-		if now.Before(until) {
-			return c
-		}
-		_ = c.Close() // it is unused and unwanted: how it closes does not matter
+// inherit takes over what an endpoint of the same address knows, in a pool of
+// the same Service port under another policy; its pool's mutex is held. What
+// the new policy does not judge is not taken over: nothing would ever end it.
+func (e *Endpoint) inherit(old *Endpoint, now time.Time) {
+	e.load = old.load
+	e.rampEnd.Store(min(old.rampEnd.Load(), e.pool.since(now)+int64(e.pool.Key.Policy.LoadBalancing.SlowStart)))
+	e.health = old.health
+	if !e.pool.Key.Policy.Passive.On() {
+		e.health.forgive()
 	}
-}
-
-func (e *Endpoint) popIdle() (*http1.Conn, time.Time) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	n := len(e.idle)
-	if n == 0 {
-		return nil, time.Time{}
+	if e.health.phase == probing {
+		e.health.release(now) // its trial reports to the old one
 	}
-	last := e.idle[n-1]
-	e.idle[n-1] = idleConn{}
-	e.idle = e.idle[:n-1]
-	return last.conn, last.until
-}
-
-// Keep keeps a connection for reuse, or closes it when the endpoint is retired
-// or has enough. The connection must be in a state to take a new request. hint
-// is how long the endpoint says that it keeps an idle connection (RFC 9112, 9.3,
-// and its Keep-Alive field); 0: it does not say.
-func (e *Endpoint) Keep(c *http1.Conn, now time.Time, hint time.Duration) {
-	keepFor := idleTimeout
-	if hint > 0 {
-		keepFor = min(keepFor, hint-hintMargin)
-	}
-	e.mu.Lock()
-	keep := !e.retired && len(e.idle) < maxIdle && keepFor > 0
-	if keep {
-		e.idle = append(e.idle, idleConn{c, now.Add(keepFor)})
-	}
-	e.mu.Unlock()
-	if !keep {
-		_ = c.Close()
-	}
-}
-
-// Idle is the number of connections kept for reuse.
-func (e *Endpoint) Idle() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return len(e.idle)
-}
-
-// retire closes what is idle and lets nothing be kept any more.
-func (e *Endpoint) retire() {
-	e.mu.Lock()
-	e.retired = true
-	idle := e.idle
-	e.idle = nil
-	e.mu.Unlock()
-	closeAll(idle)
-}
-
-// sweep closes the connections that were idle too long or that the endpoint has
-// closed.
-func (e *Endpoint) sweep(now time.Time) {
-	e.mu.Lock()
-	var gone []idleConn
-	kept := e.idle[:0]
-	for _, ic := range e.idle {
-		if now.Before(ic.until) && ic.conn.Alive() {
-			kept = append(kept, ic)
-		} else {
-			gone = append(gone, ic)
-		}
-	}
-	clear(e.idle[len(kept):])
-	e.idle = kept
-	e.mu.Unlock()
-	closeAll(gone)
-}
-
-func closeAll(conns []idleConn) {
-	for _, ic := range conns {
-		_ = ic.conn.Close() // unused: how it closes does not matter
+	if e.pool.Key.Policy.Active.Type == plan.CheckNone {
+		e.health.failing = false
 	}
 }

@@ -1,9 +1,11 @@
 package upstream
 
 import (
-	"math/rand/v2"
+	"context"
 	"net/netip"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 )
@@ -13,118 +15,126 @@ import (
 type Pool struct {
 	Key plan.PoolKey
 
-	members atomic.Pointer[members]
-	turn    atomic.Uint64 // of RoundRobin
+	members  atomic.Pointer[members]
+	turn     atomic.Uint64 // of RoundRobin
+	hashed   bool          // inFlight is kept
+	inFlight atomic.Int64  // at all endpoints, for the bound of ConsistentHash
+
+	born         time.Time // what since counts from
+	tally        *Tally    // shared by all pools of the Service port
+	onTransition func(plan.Transition)
+	onPanic      func(plan.PoolKey, plan.PoolHealth)
+
+	mu      sync.Mutex // for changes of members, of what endpoints guard by it and of what follows
+	retired bool
+	stop    context.CancelFunc // ends the checks
+	wake    chan struct{}      // the prober has to look again
+	checked time.Time          // since when there are checks; zero: they have not begun
 }
 
-// members is an immutable list of a pool's endpoints.
-type members struct {
-	all  []*Endpoint // sorted as in the plan
-	open []*Endpoint // those that take new requests
-}
-
-func newPool(key plan.PoolKey) *Pool {
-	p := &Pool{Key: key}
-	p.members.Store(&members{})
+func newPool(r *Registry, key plan.PoolKey) *Pool {
+	p := &Pool{
+		Key: key, hashed: key.Policy.LoadBalancing.Balancer == plan.ConsistentHash, born: r.born,
+		tally: r.tally(key), onTransition: r.OnTransition, onPanic: r.OnPanic,
+		stop: func() {}, wake: make(chan struct{}, 1),
+	}
+	p.members.Store(&members{roster: &roster{}, nextTrial: never})
 	return p
 }
+
+// since is a time as the pool counts it, in ns on the monotonic clock.
+func (p *Pool) since(t time.Time) int64 { return int64(t.Sub(p.born)) }
 
 // Endpoints returns all members, in the order of the plan. The slice must not be
 // changed.
 func (p *Pool) Endpoints() []*Endpoint { return p.members.Load().all }
 
-// Eligible reports whether a new request may be sent to the endpoint.
-func (p *Pool) Eligible(e *Endpoint) bool {
-	for _, o := range p.members.Load().open {
-		if o == e {
-			return true
-		}
+// Eligible reports whether a new request may be sent to the endpoint: it takes
+// requests, or is due for its trial.
+func (p *Pool) Eligible(e *Endpoint, now time.Time) bool {
+	m := p.members.Load()
+	i, ok := m.index[e.Addr]
+	if !ok || m.all[i] != e {
+		return false
 	}
-	return false
-}
-
-// Take picks an endpoint for a request and counts the request as in flight
-// there until Endpoint.Release. It returns nil when no endpoint takes requests.
-func (p *Pool) Take() *Endpoint {
-	e := p.pick(p.members.Load().open)
-	if e != nil {
-		e.inFlight.Add(1)
+	if m.fit[i]&fitNew != 0 {
+		return true
 	}
-	return e
-}
-
-func (p *Pool) pick(open []*Endpoint) *Endpoint {
-	switch len(open) {
-	case 0:
-		return nil
-	case 1:
-		return open[0]
-	}
-	if p.Key.Policy.LoadBalancing.Balancer == plan.RoundRobin {
-		return open[(p.turn.Add(1)-1)%uint64(len(open))]
-	}
-	return twoChoices(open)
-}
-
-// twoChoices draws two different endpoints and takes the less busy one
-// (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing").
-func twoChoices(open []*Endpoint) *Endpoint {
-	r := rand.Uint64()
-	n := uint64(len(open))
-	i := (r & 0xffffffff) % n
-	j := (r >> 32) % (n - 1)
-	if j >= i {
-		j++
-	}
-	if open[j].inFlight.Load() < open[i].inFlight.Load() {
-		return open[j]
-	}
-	return open[i]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return e.State() == m.base && e.health.due(now)
 }
 
 // update gives the pool its members. Endpoints whose address stays are kept with
-// all that hangs on them; those that go are retired.
-func (p *Pool) update(want []plan.Endpoint) {
+// all that hangs on them; those that go are retired. before is the pool that
+// this one takes over from when it is new; nil: there is none.
+func (p *Pool) update(want []plan.Endpoint, before *Pool, now time.Time) {
 	old := p.members.Load()
 	if sameMembers(old.all, want) {
 		return
 	}
-	byAddr := make(map[netip.AddrPort]*Endpoint, len(old.all))
-	for _, e := range old.all {
-		byAddr[e.Addr] = e
-	}
-	next := &members{all: make([]*Endpoint, 0, len(want))}
+	next := &roster{all: make([]*Endpoint, 0, len(want)), index: make(map[netip.AddrPort]int, len(want))}
+	joined := len(old.open) > 0 || before != nil && len(before.members.Load().open) > 0
+	p.mu.Lock()
 	for _, w := range want {
-		e := byAddr[w.Addr]
-		if e == nil {
-			e = newEndpoint(w)
-		}
-		delete(byAddr, w.Addr)
-		e.state.Store(uint32(w.State))
-		next.all = append(next.all, e)
+		next.index[w.Addr] = len(next.all)
+		next.all = append(next.all, p.member(old, w, joined, before, now))
 	}
-	next.open = openEndpoints(next.all)
-	p.members.Store(next)
-	for _, gone := range byAddr {
-		gone.retire()
+	var gone []*Endpoint
+	for _, e := range old.all {
+		if _, stays := next.index[e.Addr]; !stays {
+			e.gone = true
+			e.probe.cancel()
+			gone = append(gone, e)
+		}
+	}
+	if p.hashed {
+		next.ring = ringFor(next.all, old.roster)
+	}
+	n := news{panics: p.publish(next)}
+	if n.panics {
+		n.health = p.count()
+	}
+	p.mu.Unlock()
+	p.tell(n)
+	p.nudge()
+	for _, e := range gone {
+		e.idle.retire()
 	}
 }
 
-// openEndpoints are the ready ones or, when there is none, those that drain:
-// they still serve, and nothing else does (KEP-1669).
-func openEndpoints(all []*Endpoint) []*Endpoint {
-	for _, state := range []plan.EndpointState{plan.Ready, plan.Draining} {
-		var open []*Endpoint
-		for _, e := range all {
-			if e.State() == state {
-				open = append(open, e)
-			}
+// member is the endpoint of an address; p.mu is held. One that comes to take
+// requests beside others that do begins slowly.
+func (p *Pool) member(old *members, w plan.Endpoint, joined bool, before *Pool, now time.Time) *Endpoint {
+	if i, ok := old.index[w.Addr]; ok {
+		e := old.all[i]
+		if joined && e.State() != plan.Ready && w.State == plan.Ready {
+			p.ramp(e, now)
 		}
-		if len(open) > 0 {
-			return open
-		}
+		e.adopt(w)
+		return e
 	}
-	return nil
+	e := newEndpoint(p, w)
+	e.health.since = now
+	if before != nil && before.lend(e, now) {
+		return e
+	}
+	if joined {
+		p.ramp(e, now)
+	}
+	return e
+}
+
+// lend gives what is known of e's address to e, the endpoint of another pool.
+func (p *Pool) lend(e *Endpoint, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := p.members.Load()
+	i, ok := m.index[e.Addr]
+	if ok {
+		e.inherit(m.all[i], now)
+	}
+	return ok
 }
 
 func sameMembers(have []*Endpoint, want []plan.Endpoint) bool {
@@ -132,16 +142,25 @@ func sameMembers(have []*Endpoint, want []plan.Endpoint) bool {
 		return false
 	}
 	for i, e := range have {
-		if e.Addr != want[i].Addr || e.State() != want[i].State {
+		if !e.is(want[i]) {
 			return false
 		}
 	}
 	return true
 }
 
-// retire closes what the pool keeps idle.
+// retire ends the probes of the pool and closes what it keeps idle. Nothing more
+// is told of its endpoints.
 func (p *Pool) retire() {
-	for _, e := range p.members.Load().all {
-		e.retire()
+	p.mu.Lock()
+	p.retired = true
+	p.stop()
+	all := p.members.Load().all
+	for _, e := range all {
+		e.gone = true
+	}
+	p.mu.Unlock()
+	for _, e := range all {
+		e.idle.retire()
 	}
 }

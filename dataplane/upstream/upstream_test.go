@@ -15,7 +15,14 @@ import (
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
 )
 
-var key = plan.PoolKey{Namespace: "ns", Service: "web", Port: 80}
+var key = plan.PoolKey{Namespace: "ns", Service: "web", Port: 80, Policy: plan.Policy{
+	Connection: plan.Connection{MaxIdlePerEndpoint: 64, IdleTimeout: 55 * time.Second},
+}}
+
+func take(p *upstream.Pool) upstream.Turn { return p.Take(upstream.Ask{Now: time.Now()}) }
+
+// done ends a request well.
+func done(t *upstream.Turn) { t.Release(time.Now(), upstream.Success, "ok") }
 
 func addr(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80)
@@ -42,8 +49,8 @@ func TestRoundRobinTakesTheEndpointsInTurn(t *testing.T) {
 	k.Policy.LoadBalancing.Balancer = plan.RoundRobin
 	p := pool(t, k, 3)
 	for i := range 9 {
-		if e := p.Take(); e.Addr != addr(i%3) {
-			t.Fatalf("pick %d is %s", i, e.Addr)
+		if e := take(p); e.Endpoint.Addr != addr(i%3) {
+			t.Fatalf("pick %d is %s", i, e.Endpoint.Addr)
 		}
 	}
 }
@@ -53,9 +60,9 @@ func TestLeastRequestSpreadsEvenlyAndAvoidsTheBusyEndpoint(t *testing.T) {
 	p := pool(t, key, n)
 	counts := map[netip.AddrPort]int{}
 	for range picks {
-		e := p.Take()
-		counts[e.Addr]++
-		e.Release()
+		e := take(p)
+		counts[e.Endpoint.Addr]++
+		done(&e)
 	}
 	for a, c := range counts {
 		// Binomial(20000, 1/10) has a deviation of 42; six of them are never seen.
@@ -64,7 +71,7 @@ func TestLeastRequestSpreadsEvenlyAndAvoidsTheBusyEndpoint(t *testing.T) {
 		}
 	}
 	for range 5 {
-		p.Take() // five requests that do not end
+		take(p) // five requests that do not end
 	}
 	busiest := p.Endpoints()[0]
 	for _, e := range p.Endpoints() {
@@ -74,9 +81,9 @@ func TestLeastRequestSpreadsEvenlyAndAvoidsTheBusyEndpoint(t *testing.T) {
 	}
 	clear(counts)
 	for range picks {
-		e := p.Take()
-		counts[e.Addr]++
-		e.Release()
+		e := take(p)
+		counts[e.Endpoint.Addr]++
+		done(&e)
 	}
 	// It wins only against an endpoint that is as busy.
 	if c := counts[busiest.Addr]; c > picks/n {
@@ -85,10 +92,10 @@ func TestLeastRequestSpreadsEvenlyAndAvoidsTheBusyEndpoint(t *testing.T) {
 }
 
 func TestAPoolOfOneAndAnEmptyPool(t *testing.T) {
-	if e := pool(t, key, 1).Take(); e == nil || e.Addr != addr(0) || e.InFlight() != 1 {
+	if e := take(pool(t, key, 1)).Endpoint; e == nil || e.Addr != addr(0) || e.InFlight() != 1 {
 		t.Errorf("one: %v", e)
 	}
-	if e := pool(t, key, 0).Take(); e != nil {
+	if e := take(pool(t, key, 0)).Endpoint; e != nil {
 		t.Errorf("empty: %v", e.Addr)
 	}
 }
@@ -105,19 +112,19 @@ func TestDrainingEndpointsTakeRequestsOnlyWhenNoneIsReady(t *testing.T) {
 	}
 	p := set(plan.Draining, plan.Ready, plan.NotReady)
 	for range 50 {
-		if e := p.Take(); e.Addr != addr(1) {
+		if e := take(p).Endpoint; e.Addr != addr(1) {
 			t.Fatalf("%s was picked beside a ready one", e.Addr)
 		}
 	}
-	if p.Eligible(p.Endpoints()[0]) || !p.Eligible(p.Endpoints()[1]) {
+	if p.Eligible(p.Endpoints()[0], time.Now()) || !p.Eligible(p.Endpoints()[1], time.Now()) {
 		t.Error("eligible is not what is picked")
 	}
 	p = set(plan.Draining, plan.NotReady, plan.NotReady)
-	if e := p.Take(); e == nil || e.Addr != addr(0) {
+	if e := take(p).Endpoint; e == nil || e.Addr != addr(0) {
 		t.Errorf("with none ready: %v", e)
 	}
 	p = set(plan.NotReady, plan.NotReady, plan.NotReady)
-	if e := p.Take(); e != nil {
+	if e := take(p).Endpoint; e != nil {
 		t.Errorf("%s was picked though nothing serves", e.Addr)
 	}
 }
@@ -126,7 +133,7 @@ func TestEndpointsLiveAcrossPlansByTheirAddress(t *testing.T) {
 	r := upstream.NewRegistry()
 	r.Prepare(pools(key, 3))
 	p := r.Pool(key)
-	e := p.Take()
+	e := take(p).Endpoint
 	r.Prepare(pools(key, 300))
 	r.Retire(pools(key, 300))
 	if r.Pool(key) != p {
@@ -148,7 +155,7 @@ func TestEndpointsLiveAcrossPlansByTheirAddress(t *testing.T) {
 // kept gives an endpoint an idle connection and returns its far end.
 func kept(e *upstream.Endpoint, now time.Time) *memnet.Conn {
 	near, far := memnet.Pipe(netip.MustParseAddrPort("192.0.2.1:1"), e.Addr)
-	e.Keep(http1.NewConn(near, 0), now, 0)
+	e.Keep(http1.NewConn(near, 0), now, now, 0)
 	return far
 }
 
@@ -166,11 +173,11 @@ func TestIdleConnectionsAreUsedLastFirstAndNotWhenTooOld(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		young := kept(e, time.Now())
 		time.Sleep(30 * time.Second)
-		c := e.IdleConn(time.Now())
+		c, _ := e.IdleConn(time.Now())
 		if c == nil || isClosed(young) {
 			t.Fatal("the connection used last was not given")
 		}
-		if e.IdleConn(time.Now()) != nil || !isClosed(old) || e.Idle() != 0 {
+		if c, _ := e.IdleConn(time.Now()); c != nil || !isClosed(old) || e.Idle() != 0 {
 			t.Error("a connection idle for a minute was given, or not closed")
 		}
 	})
@@ -221,18 +228,4 @@ func TestTheSweepClosesWhatIsTooOldOrClosedByThePeer(t *testing.T) {
 			t.Error("the end of Run leaves a connection open")
 		}
 	})
-}
-
-func BenchmarkTake(b *testing.B) {
-	for _, balancer := range []plan.Balancer{plan.LeastRequest, plan.RoundRobin} {
-		b.Run(balancer.String(), func(b *testing.B) {
-			k := key
-			k.Policy.LoadBalancing.Balancer = balancer
-			p := pool(b, k, 1000)
-			b.ReportAllocs()
-			for b.Loop() {
-				p.Take().Release()
-			}
-		})
-	}
 }

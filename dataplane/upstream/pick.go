@@ -1,0 +1,168 @@
+package upstream
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
+)
+
+// Ask is what a request says to the pick of its endpoint.
+type Ask struct {
+	Now time.Time
+	// Key is a hash of what ConsistentHash goes by, see Hash; without Keyed it
+	// is balanced at random.
+	Key   uint64
+	Keyed bool
+}
+
+// Take picks an endpoint for a request and counts the request as in flight
+// there until Turn.Release. The turn has no endpoint when none takes requests.
+func (p *Pool) Take(ask Ask) Turn {
+	m := p.members.Load()
+	var t int64
+	if m.nextTrial != never || m.rampUntil != 0 || p.Key.Policy.LoadBalancing.Balancer == plan.PeakEWMA {
+		t = p.since(ask.Now)
+		if t >= m.nextTrial {
+			if turn, ok := p.takeTrial(ask.Now); ok {
+				return turn
+			}
+		}
+	}
+	if e := p.pick(m, t, &ask); e != nil {
+		return e.hold()
+	}
+	return Turn{}
+}
+
+// TakeAt is Take for a request of a session that the endpoint of an address has.
+// The turn has no endpoint when the pool has not got that address any more or
+// something speaks against it. One that drains keeps its sessions.
+func (p *Pool) TakeAt(addr netip.AddrPort) Turn {
+	m := p.members.Load()
+	if i, ok := m.index[addr]; ok && m.fit[i]&fitSession != 0 {
+		return m.all[i].hold()
+	}
+	return Turn{}
+}
+
+// pick chooses by the pool's balancer. It changes nothing but the turn of
+// RoundRobin.
+func (p *Pool) pick(m *members, t int64, ask *Ask) *Endpoint {
+	switch len(m.open) {
+	case 0:
+		return nil
+	case 1:
+		return m.open[0]
+	}
+	ramping := t < m.rampUntil
+	switch p.Key.Policy.LoadBalancing.Balancer {
+	case plan.RoundRobin:
+		return p.inTurn(m.open, t, ramping)
+	case plan.PeakEWMA:
+		return p.fastest(m.open, t, ramping)
+	case plan.ConsistentHash:
+		if ask.Keyed {
+			return p.byKey(m, t, ask.Key)
+		}
+		return p.draw(m.open, t, ramping, nil)
+	case plan.Random:
+		return p.draw(m.open, t, ramping, nil)
+	case plan.FirstHealthy:
+		return p.first(m.open, t, ramping)
+	default:
+		return p.leastBusy(m.open, t, ramping)
+	}
+}
+
+// maxDraws bounds the search for an endpoint whose weight lets it be drawn. The
+// last one is taken whatever its weight.
+const maxDraws = 16
+
+// draw picks at random, each endpoint as often as its weight says and never the
+// one in not.
+func (p *Pool) draw(open []*Endpoint, t int64, ramping bool, not *Endpoint) (e *Endpoint) {
+	n := uint64(len(open))
+	for range maxDraws {
+		r := rand.Uint64()
+		i := (r >> 32) * n >> 32
+		if open[i] == not {
+			i = (i + 1 + (r>>16&0xffff)*(n-1)>>16) % n // any other
+		}
+		e = open[i]
+		if !ramping || r&(weightOne-1) < p.weight(e, t) {
+			return e
+		}
+	}
+	return e
+}
+
+// leastBusy draws two endpoints and takes the one with fewer requests in flight
+// (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing"). One
+// that is in its slow start is drawn less often and is to be less busy by its
+// weight.
+func (p *Pool) leastBusy(open []*Endpoint, t int64, ramping bool) *Endpoint {
+	a := p.draw(open, t, ramping, nil)
+	b := p.draw(open, t, ramping, a)
+	na, nb := a.load.inFlight.Load(), b.load.inFlight.Load()
+	if ramping {
+		na, nb = na*int64(p.weight(b, t)), nb*int64(p.weight(a, t))
+	}
+	if nb < na {
+		return b
+	}
+	return a
+}
+
+// fastest is leastBusy by what a request would cost: latency times what is in
+// flight.
+func (p *Pool) fastest(open []*Endpoint, t int64, ramping bool) *Endpoint {
+	a := p.draw(open, t, ramping, nil)
+	b := p.draw(open, t, ramping, a)
+	wa, wb := uint64(weightOne), uint64(weightOne)
+	if ramping {
+		wa, wb = p.weight(a, t), p.weight(b, t)
+	}
+	if b.load.score(t, wb) < a.load.score(t, wa) {
+		return b
+	}
+	return a
+}
+
+// first is the first in order of address; the next while it is in its slow
+// start and is not yet due.
+func (p *Pool) first(open []*Endpoint, t int64, ramping bool) *Endpoint {
+	if ramping {
+		for _, e := range open {
+			if rand.Uint64()&(weightOne-1) < p.weight(e, t) {
+				return e
+			}
+		}
+	}
+	return open[0]
+}
+
+// inTurn is smooth weighted round robin without a lock. The turns go round the
+// endpoints; one of weight w, of weightOne, is passed over in all but w of
+// weightOne rounds, spread evenly over the rounds, and by its place in the list
+// so that not all are passed over in the same one.
+func (p *Pool) inTurn(open []*Endpoint, t int64, ramping bool) (e *Endpoint) {
+	n := uint64(len(open))
+	for range maxTurns {
+		turn := p.turn.Add(1) - 1
+		i, round := turn%n, turn/n
+		e = open[i]
+		if !ramping {
+			return e
+		}
+		w := p.weight(e, t)
+		if (w*round+i*(weightOne/2+1))%weightOne >= weightOne-w {
+			return e
+		}
+	}
+	return e
+}
+
+// maxTurns bounds the endpoints that a request passes over.
+const maxTurns = 100

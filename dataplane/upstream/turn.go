@@ -1,0 +1,74 @@
+package upstream
+
+import (
+	"time"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
+)
+
+// Turn is a request's hold on an endpoint, from Pool.Take to Release. It counts
+// as in flight there meanwhile. It belongs to one goroutine at a time and must
+// not be copied once Answered was called.
+type Turn struct {
+	// Endpoint to send the request to; nil: none takes requests.
+	Endpoint *Endpoint
+
+	epoch  uint32
+	trial  bool // the one request that decides about the endpoint
+	failed bool // the endpoint has been blamed for this request
+}
+
+// hold counts a request as in flight.
+func (e *Endpoint) hold() Turn {
+	e.load.inFlight.Add(1)
+	if e.pool.hashed {
+		e.pool.inFlight.Add(1)
+	}
+	return Turn{Endpoint: e, epoch: e.epoch.Load()}
+}
+
+// Answered tells of the head of the response, which came after latency; 0: it is
+// not known. What it decides is decided now: a response may take hours to its end. retryAfter is
+// what the endpoint asks for with a status of 429 or 503; 0: nothing.
+func (t *Turn) Answered(now time.Time, latency time.Duration, status int, retryAfter time.Duration) {
+	e := t.Endpoint
+	policy := &e.pool.Key.Policy
+	if policy.LoadBalancing.Balancer == plan.PeakEWMA {
+		if status == 429 || status == 503 {
+			latency = max(latency, penalty, min(retryAfter, maxPenalty))
+		}
+		if latency > 0 {
+			e.load.latency.observe(e.pool.since(now), latency)
+		}
+	}
+	if !policy.Passive.On() {
+		return
+	}
+	switch {
+	case policy.Passive.Statuses.Has(status):
+		t.failed = true
+		t.judge(now, Failure, cause{status: status})
+	case t.trial || status == 101:
+		t.judge(now, Success, cause{})
+	}
+}
+
+// Release ends the request. why is the word for a Failure, which is ignored when
+// Answered has blamed the endpoint already.
+func (t *Turn) Release(now time.Time, v Verdict, why string) {
+	e := t.Endpoint
+	if e == nil {
+		return
+	}
+	e.load.inFlight.Add(-1)
+	if e.pool.hashed {
+		e.pool.inFlight.Add(-1)
+	}
+	if v == Failure && e.pool.Key.Policy.LoadBalancing.Balancer == plan.PeakEWMA {
+		e.load.latency.observe(e.pool.since(now), penalty)
+	}
+	if !t.failed && (t.trial || v != Inconclusive && e.pool.Key.Policy.Passive.On()) {
+		t.judge(now, v, cause{word: why})
+	}
+	*t = Turn{}
+}
