@@ -18,8 +18,8 @@ import (
 const podNamespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 // clusterSource feeds the applier from an API server.
-func clusterSource(kubeconfig string, applier controllers.Applier, log logr.Logger) (func(context.Context) error, error) {
-	cfg, err := restConfig(kubeconfig)
+func clusterSource(c *Config, applier controllers.Applier, log logr.Logger) (func(context.Context) error, error) {
+	cfg, err := restConfig(c.Kubeconfig)
 	if err != nil {
 		return nil, err
 	}
@@ -27,6 +27,8 @@ func clusterSource(kubeconfig string, applier controllers.Applier, log logr.Logg
 	return func(ctx context.Context) error {
 		return controllers.Run(ctx, cfg, controllers.Options{
 			Applier:        applier,
+			Zone:           c.Topology.Zone,
+			Node:           c.Topology.Node,
 			Log:            log,
 			LeaseNamespace: leaseNamespace(os.Getenv("POD_NAMESPACE"), podNamespaceFile),
 		})

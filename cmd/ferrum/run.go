@@ -88,9 +88,9 @@ func newSource(c *Config, engine *dataplane.Engine, log logr.Logger) (func(conte
 		if _, err := os.Stat(c.Manifests); err != nil {
 			return nil, fmt.Errorf("manifests: %w", err)
 		}
-		return (&fileSource{path: c.Manifests, apply: engine.Apply, log: log}).run, nil
+		return newFileSource(c, engine.Apply, log).run, nil
 	}
-	return clusterSource(c.Kubeconfig, engine, log)
+	return clusterSource(c, engine, log)
 }
 
 // limitMemory tells the garbage collector of the container's limit, unless the
