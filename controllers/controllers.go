@@ -23,6 +23,7 @@ import (
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
 // +kubebuilder:rbac:groups=ferrum.dev,resources=proxyroutes;backendpolicies;proxyclasses,verbs=get;list;watch
 // +kubebuilder:rbac:groups=ferrum.dev,resources=proxyroutes/status;backendpolicies/status;proxyclasses/status,verbs=patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=referencegrants,verbs=get;list;watch
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=create,namespace=ferrum-system
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,resourceNames=ferrum-status-writer,verbs=get;update,namespace=ferrum-system
@@ -41,6 +42,18 @@ type Applier interface {
 type Options struct {
 	// Applier gets the plans. Required.
 	Applier Applier
+
+	// Health tells how the endpoints of pools are, for statuses and Events. Nil:
+	// they say nothing of it.
+	Health Health
+
+	// Transitions gets what becomes known of endpoints, with Health. Nil: the
+	// statuses follow when a plan is applied only.
+	Transitions *Transitions
+
+	// Zone and Node are where the process runs, for topology hints; "" = not
+	// known.
+	Zone, Node string
 
 	// Log takes what the controllers have to say. The zero value says nothing.
 	Log logr.Logger

@@ -43,6 +43,15 @@
 // can be for a moment around a change of the leader, thus cannot undo each
 // other.
 //
+// # The health of backends
+//
+// What the data plane of the status writer knows of endpoints (Health) is in the
+// status of each route, as counts per rule and as the condition BackendsHealthy.
+// A look at it follows each applied plan and each transition that the data plane
+// tells of (Transitions), a hold-off later; a status is written for it at most
+// every healthPause, however endpoints flap. Transitions also become Events on
+// the Service, joined per look; client-go makes a series of repeated ones.
+//
 // # State and concurrency
 //
 // The package owns the informer caches, the memoised builder and the latest

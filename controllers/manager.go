@@ -44,6 +44,9 @@ const (
 	// a change of 5,000 routes does to the API server (it takes 100 s).
 	statusQPS   = 50
 	statusBurst = 100
+
+	// eventSource is the reporting controller of Events.
+	eventSource = "ferrum.dev/controller"
 )
 
 // newScheme knows every kind that is watched.
@@ -147,7 +150,7 @@ func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, 
 	if err != nil {
 		return fmt.Errorf("make a client for statuses: %w", err)
 	}
-	writer := newStatusWriter(mgr.GetCache(), statusClient, o.Log, m)
+	writer := newStatusWriter(mgr.GetCache(), statusClient, o.Log, m, o.Health)
 	elector, err := newElector(cfg, o, writer)
 	if err != nil {
 		return err
@@ -161,7 +164,7 @@ func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, 
 	grants := newGrantSource(grantCache, api, o, events)
 	r := &reconciler{
 		reader: mgr.GetCache(), grants: grants, applier: o.Applier, verdicts: writer,
-		events: events, metrics: m, log: o.Log,
+		events: events, metrics: m, log: o.Log, zone: o.Zone, node: o.Node,
 	}
 	c, err := controller.NewTyped("plan", mgr, controller.TypedOptions[key]{
 		Reconciler:  r,
@@ -176,7 +179,15 @@ func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, 
 			return fmt.Errorf("watch: %w", err)
 		}
 	}
-	for _, run := range []func(context.Context) error{writer.run, elector.run} {
+	runs := []func(context.Context) error{writer.run, elector.run}
+	if o.Health != nil {
+		h := &healthWatch{
+			writer: writer, health: o.Health, transitions: o.Transitions, reader: mgr.GetCache(),
+			recorder: mgr.GetEventRecorder(eventSource), log: o.Log,
+		}
+		runs = append(runs, h.run)
+	}
+	for _, run := range runs {
 		if err := mgr.Add(onEveryReplica(run)); err != nil {
 			return fmt.Errorf("add to the controller manager: %w", err)
 		}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/ferrum-proxy/ferrum-proxy/controllers"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/hack/kube/kubetest"
 )
@@ -34,12 +35,16 @@ func TestTheRightsInConfigRBACSufficeAndAreNoMore(t *testing.T) {
 	}
 	cfg := s.UserConfig(t, "system:serviceaccount:"+home+":ferrum", "system:serviceaccounts", "system:serviceaccounts:"+home)
 
-	r := run(t, cfg, home, "a")
+	transitions := controllers.NewTransitions()
+	r := run(t, cfg, home, "a", func(o *controllers.Options) {
+		o.Health, o.Transitions = healthOfPlan{o.Applier.(*recorder), plan.PoolHealth{Ready: 1}}, transitions
+	})
 	service, slice := newBackend(ns, "web", "10.0.0.1")
 	route := newRoute(ns, "web", host(ns, "a"), "web")
 	create(t, c, newClass(ns), service, slice, route)
 	r.waitFor(t, "the route and its endpoint", func(p plan.Plan) bool { return addresses(p, ns, "web") == "[10.0.0.1:8080]" })
-	routeStatus(t, c, route, "Programmed=True/Programmed")
+	routeStatus(t, c, route, "Programmed=True/Programmed", "BackendsHealthy=True/BackendsHealthy")
+	waitForEvent(t, c, transitions, ns, "web")
 	if n := r.metric(t, "ferrum_controller_watch_errors_total"); n != 0 {
 		t.Errorf("%v watch errors", n)
 	}

@@ -28,6 +28,8 @@ type reconciler struct {
 	events   *trigger
 	metrics  *metrics
 	log      logr.Logger
+	zone     string // where the process runs; "" = not known
+	node     string
 
 	referred referred
 	builder  translate.Builder
@@ -77,7 +79,7 @@ func (r *reconciler) Reconcile(ctx context.Context, _ key) (_ reconcile.Result, 
 	} else {
 		r.metrics.applyFailures.Inc()
 	}
-	set := judge(snapshot, result.Verdicts, r.applied, refused)
+	set := judge(snapshot, result, r.applied, refused)
 	r.metrics.countRoutes(set)
 	r.verdicts.publish(set)
 	if refused != nil {
@@ -117,6 +119,7 @@ func (r *reconciler) snapshot(ctx context.Context) (translate.Snapshot, error) {
 		return s, fmt.Errorf("list ReferenceGrants from the cache: %w", err)
 	}
 	s.Grants = grants
+	s.Zone, s.Node = r.zone, r.node
 	return s, nil
 }
 

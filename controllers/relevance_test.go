@@ -80,13 +80,16 @@ func TestOnlyUpdatesThatCouldChangeThePlanLeadToABuild(t *testing.T) {
 		"class: made the default": class(func(o *v1alpha1.ProxyClass) {
 			o.Annotations = map[string]string{v1alpha1.DefaultClassAnnotation: "true"}
 		}),
-		"service: port":               service(func(o *corev1.Service) { o.Spec.Ports[0].Port = 81 }),
-		"service: type":               service(func(o *corev1.Service) { o.Spec.Type = corev1.ServiceTypeExternalName }),
-		"service: made anew":          service(func(o *corev1.Service) { o.UID = "9" }),
-		"slice: address":              slice(func(o *discoveryv1.EndpointSlice) { o.Endpoints[0].Addresses[0] = "10.0.0.2" }),
-		"slice: not ready":            slice(func(o *discoveryv1.EndpointSlice) { o.Endpoints[0].Conditions.Ready = new(false) }),
-		"slice: terminating":          slice(func(o *discoveryv1.EndpointSlice) { o.Endpoints[0].Conditions.Terminating = new(true) }),
-		"slice: port":                 slice(func(o *discoveryv1.EndpointSlice) { o.Ports[0].Port = new(int32(8081)) }),
+		"service: port":      service(func(o *corev1.Service) { o.Spec.Ports[0].Port = 81 }),
+		"service: type":      service(func(o *corev1.Service) { o.Spec.Type = corev1.ServiceTypeExternalName }),
+		"service: made anew": service(func(o *corev1.Service) { o.UID = "9" }),
+		"slice: address":     slice(func(o *discoveryv1.EndpointSlice) { o.Endpoints[0].Addresses[0] = "10.0.0.2" }),
+		"slice: not ready":   slice(func(o *discoveryv1.EndpointSlice) { o.Endpoints[0].Conditions.Ready = new(false) }),
+		"slice: terminating": slice(func(o *discoveryv1.EndpointSlice) { o.Endpoints[0].Conditions.Terminating = new(true) }),
+		"slice: port":        slice(func(o *discoveryv1.EndpointSlice) { o.Ports[0].Port = new(int32(8081)) }),
+		"slice: hints": slice(func(o *discoveryv1.EndpointSlice) {
+			o.Endpoints[0].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "z1"}}}
+		}),
 		"slice: of another service":   slice(func(o *discoveryv1.EndpointSlice) { o.Labels[discoveryv1.LabelServiceName] = "api" }),
 		"namespace: label":            namespace(func(o *corev1.Namespace) { o.Labels["team"] = "b" }),
 		"namespace: label taken away": namespace(func(o *corev1.Namespace) { o.Labels = nil }),
@@ -112,10 +115,6 @@ func TestOnlyUpdatesThatCouldChangeThePlanLeadToABuild(t *testing.T) {
 		}),
 		"slice: trigger time": slice(func(o *discoveryv1.EndpointSlice) {
 			o.Annotations[corev1.EndpointsLastChangeTriggerTime] = "2026-01-01T00:00:01Z"
-		}),
-		"slice: hints": slice(func(o *discoveryv1.EndpointSlice) {
-			o.Generation++
-			o.Endpoints[0].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "z1"}}}
 		}),
 		"slice: pod":         slice(func(o *discoveryv1.EndpointSlice) { o.Endpoints[0].TargetRef = &corev1.ObjectReference{Name: "pod"} }),
 		"namespace: phase":   namespace(func(o *corev1.Namespace) { o.Status.Phase = corev1.NamespaceTerminating }),

@@ -65,8 +65,8 @@ func dropLabels(o metav1.Object) {
 func slimEndpoints(endpoints []discoveryv1.Endpoint) {
 	for i := range endpoints {
 		e := &endpoints[i]
-		if e.Hostname != nil || e.TargetRef != nil || e.DeprecatedTopology != nil || e.NodeName != nil || e.Zone != nil || e.Hints != nil {
-			*e = discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: e.Conditions}
+		if e.Hostname != nil || e.TargetRef != nil || e.DeprecatedTopology != nil || e.NodeName != nil || e.Zone != nil {
+			*e = discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: e.Conditions, Hints: e.Hints}
 		}
 	}
 }

@@ -24,6 +24,11 @@ const (
 	// Between two tries of a write that failed.
 	minWriteRetry = 500 * time.Millisecond
 	maxWriteRetry = 30 * time.Second
+
+	// healthPause is the least time between two writes of a status for the
+	// health of backends alone: endpoints that flap must not become a load on
+	// the API server.
+	healthPause = 10 * time.Second
 )
 
 // statusWriter brings the statuses of objects to what the latest verdicts say,
@@ -39,16 +44,20 @@ type statusWriter struct {
 	client  client.StatusClient
 	log     logr.Logger
 	metrics *metrics
+	health  Health        // nil: statuses say nothing of it
+	news    chan struct{} // holds something after new verdicts
 	queue   workqueue.TypedRateLimitingInterface[objectKey]
 
 	mu       sync.Mutex
 	verdicts verdictSet
-	term     context.Context // nil unless leading; ends with the leadership
+	term     context.Context         // nil unless leading; ends with the leadership
+	told     map[objectKey]time.Time // when the health in a status was written last
 }
 
-func newStatusWriter(reader client.Reader, c client.StatusClient, log logr.Logger, m *metrics) *statusWriter {
+func newStatusWriter(reader client.Reader, c client.StatusClient, log logr.Logger, m *metrics, health Health) *statusWriter {
 	return &statusWriter{
-		reader: reader, client: c, log: log, metrics: m,
+		reader: reader, client: c, log: log, metrics: m, health: health,
+		news: make(chan struct{}, 1), told: make(map[objectKey]time.Time),
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[objectKey](minWriteRetry, maxWriteRetry),
 			workqueue.TypedRateLimitingQueueConfig[objectKey]{Name: "status"}),
@@ -61,14 +70,27 @@ func (w *statusWriter) publish(set verdictSet) {
 	defer w.mu.Unlock()
 	before := w.verdicts
 	w.verdicts = set
+	signal(w.news)
 	if w.term == nil {
 		return
+	}
+	for key := range w.told {
+		if _, ok := set[key]; !ok {
+			delete(w.told, key)
+		}
 	}
 	for key, v := range set {
 		if old, ok := before[key]; !ok || !v.equal(old) {
 			w.queue.Add(key)
 		}
 	}
+}
+
+// latest returns the latest verdicts and whether this replica writes statuses.
+func (w *statusWriter) latest() (verdictSet, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.verdicts, w.term != nil
 }
 
 // nudge has the status of one object looked at.
@@ -89,6 +111,7 @@ func (w *statusWriter) lead(term context.Context) {
 	}
 	w.term = term
 	w.metrics.statusLeader.Set(1)
+	signal(w.news)
 	for key := range w.verdicts {
 		w.queue.Add(key)
 	}
@@ -153,6 +176,7 @@ func (w *statusWriter) bring(ctx context.Context, key objectKey, v verdict) erro
 	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 	switch err := w.client.Status().Patch(ctx, after, patch); {
 	case err == nil:
+		w.noteTold(key, time.Now())
 		w.metrics.statusWrites.WithLabelValues(writeDone).Inc()
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		w.metrics.statusWrites.WithLabelValues(writeDropped).Inc()
@@ -172,9 +196,15 @@ func (w *statusWriter) compare(ctx context.Context, key objectKey, v verdict) (b
 	if v.version != (version{before.GetUID(), before.GetGeneration()}) {
 		return before, nil, nil
 	}
-	conditions, changed := merge(*conditionsOf(before), v)
+	health := judgeHealth(v.route, w.health)
+	conditions, changed := merge(*conditionsOf(before), v.with(health))
 	if route, ok := before.(*v1alpha1.ProxyRoute); ok {
-		changed = changed || route.Status.ObservedGeneration != v.generation || !slices.Equal(route.Status.Hostnames, v.hostnames)
+		urgent := route.Status.ObservedGeneration != v.generation || !slices.Equal(route.Status.Hostnames, v.hostnames) ||
+			!sameBut(v1alpha1.ConditionBackendsHealthy, *conditionsOf(before), conditions)
+		changed = urgent || changed || !slices.Equal(route.Status.Rules, health.rules)
+		if changed && !urgent && w.tooSoon(key, time.Now()) {
+			return before, nil, nil
+		}
 	}
 	if !changed {
 		return before, nil, nil
@@ -183,8 +213,32 @@ func (w *statusWriter) compare(ctx context.Context, key objectKey, v verdict) (b
 	*conditionsOf(after) = conditions
 	if route, ok := after.(*v1alpha1.ProxyRoute); ok {
 		route.Status.ObservedGeneration, route.Status.Hostnames = v.generation, v.hostnames
+		route.Status.Rules = health.rules
 	}
 	return before, after, nil
+}
+
+// tooSoon says whether the health in a status was written less than healthPause
+// ago; then it has the object looked at again when it is time.
+func (w *statusWriter) tooSoon(key objectKey, now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	last, ok := w.told[key]
+	rest := healthPause - now.Sub(last)
+	if !ok || rest <= 0 {
+		return false
+	}
+	w.queue.AddAfter(key, rest)
+	return true
+}
+
+// noteTold notes that a status was written, and with it the health.
+func (w *statusWriter) noteTold(key objectKey, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if key.kind == kindRoute {
+		w.told[key] = now
+	}
 }
 
 // newObject returns an empty object of a kind.

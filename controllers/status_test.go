@@ -113,7 +113,7 @@ func withWriter(t *testing.T, test func(t *testing.T, w *statusWriter, api *fake
 			t.Fatal(err)
 		}
 		api := &fakeAPI{cached: testRoute(), stored: testRoute(), start: time.Now()}
-		w := newStatusWriter(api, api, logr.Discard(), m)
+		w := newStatusWriter(api, api, logr.Discard(), m, nil)
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); _ = w.run(ctx) }()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
 	"github.com/ferrum-proxy/ferrum-proxy/controllers/translate"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 )
 
 // maxMessage is the limit of the API for the message of a condition, in bytes
@@ -54,9 +55,20 @@ type verdictSet map[objectKey]verdict
 type verdict struct {
 	version
 	conditions []translate.Condition
-	hostnames  []string // of a route
+	hostnames  []string    // of a route
+	route      *plan.Route // what of a route is served; nil: nothing
 }
 
+// with returns the verdict with the condition that health gives.
+func (v verdict) with(h routeHealth) verdict {
+	if h.condition.Type != "" {
+		v.conditions = append(slices.Clip(v.conditions), h.condition)
+	}
+	return v
+}
+
+// equal says that a status that says v needs no write to say w. What is served
+// is not part of it: the health of backends is looked at by itself.
 func (v verdict) equal(w verdict) bool {
 	return v.version == w.version && slices.Equal(v.conditions, w.conditions) && slices.Equal(v.hostnames, w.hostnames)
 }
@@ -64,7 +76,12 @@ func (v verdict) equal(w verdict) bool {
 // judge puts the verdicts of a build and what became of its plan together.
 // applied are the routes that the plan in force serves; refused is why the plan
 // of this build is not the one in force, nil when it is.
-func judge(s translate.Snapshot, v translate.Verdicts, applied map[types.NamespacedName]version, refused error) verdictSet {
+func judge(s translate.Snapshot, r translate.Result, applied map[types.NamespacedName]version, refused error) verdictSet {
+	v := r.Verdicts
+	routes := make(map[types.NamespacedName]*plan.Route, len(r.Plan.Routes))
+	for _, p := range r.Plan.Routes {
+		routes[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}] = p
+	}
 	set := make(verdictSet, len(v.Routes)+len(v.Policies)+len(v.Classes))
 	for _, o := range s.Routes {
 		key := keyOf(o)
@@ -72,7 +89,7 @@ func judge(s translate.Snapshot, v translate.Verdicts, applied map[types.Namespa
 		ver := version{o.UID, o.Generation}
 		inForce := applied[key.NamespacedName] == ver
 		conditions := append(slices.Clip(bounded(rv.Conditions)), programmed(rv.Served, inForce, refused))
-		set[key] = verdict{version: ver, conditions: conditions, hostnames: rv.Hostnames}
+		set[key] = verdict{version: ver, conditions: conditions, hostnames: rv.Hostnames, route: routes[key.NamespacedName]}
 	}
 	for _, o := range s.Policies {
 		key := keyOf(o)
@@ -110,6 +127,12 @@ func programmed(served, inForce bool, refused error) translate.Condition {
 	return c
 }
 
+// sameBut says that two lists have the same conditions, but for one type.
+func sameBut(conditionType string, a, b []metav1.Condition) bool {
+	other := func(c metav1.Condition) bool { return c.Type == conditionType }
+	return slices.Equal(slices.DeleteFunc(slices.Clone(a), other), slices.DeleteFunc(slices.Clone(b), other))
+}
+
 // bounded returns conditions whose messages the API server accepts.
 func bounded(conditions []translate.Condition) []translate.Condition {
 	for i := range conditions {
@@ -141,6 +164,7 @@ func cut(msg string) string {
 // when a verdict has them no longer.
 var ourConditions = []string{
 	v1alpha1.ConditionAccepted, v1alpha1.ConditionResolvedRefs, v1alpha1.ConditionProgrammed, v1alpha1.ConditionConflicted,
+	v1alpha1.ConditionBackendsHealthy,
 }
 
 // merge returns the conditions of an object after a verdict and whether they

@@ -105,7 +105,7 @@ func TestProgrammedSaysWhatThePlanInForceServes(t *testing.T) {
 			s := translate.Snapshot{Routes: []*v1alpha1.ProxyRoute{testRoute()}}
 			v := translate.Verdicts{Routes: map[types.NamespacedName]translate.RouteVerdict{name: {
 				Verdict: translate.Verdict{Generation: 3, Conditions: []translate.Condition{accepted("")}}, Served: c.served}}}
-			got := judge(s, v, map[types.NamespacedName]version{name: c.applied}, c.refused)[objectKey{kindRoute, name}]
+			got := judge(s, translate.Result{Verdicts: v}, map[types.NamespacedName]version{name: c.applied}, c.refused)[objectKey{kindRoute, name}]
 			if len(got.conditions) != 2 {
 				t.Fatalf("conditions %v, want Accepted and Programmed", got.conditions)
 			}

@@ -84,6 +84,60 @@ rules:
 		name: "a policy of no stanza", kind: "BackendPolicy",
 		spec: `targetRefs: [{kind: Service, name: a}]`,
 	}, {
+		name: "a policy of stanzas without fields", kind: "BackendPolicy",
+		spec:   `{targetRefs: [{name: a}], healthCheck: {active: {}, passive: {statuses: []}}, connection: {}}`,
+		stored: `{targetRefs: [{kind: Service, name: a}], healthCheck: {active: {type: HTTP}, passive: {statuses: []}}, connection: {}}`,
+	}, {
+		name: "stanzas at their bounds", kind: "BackendPolicy",
+		spec: `
+targetRefs: [{kind: Service, name: a}]
+loadBalancing:
+  type: ConsistentHash
+  consistentHash: {type: QueryParam, name: "any thing/?"}
+  slowStart: {window: 0s, minWeightPercent: 100}
+  topology: "Off"
+healthCheck:
+  active:
+    type: HTTP
+    interval: 100ms
+    timeout: 99ms
+    jitterPercent: 50
+    unhealthyThreshold: 100
+    healthyThreshold: 1
+    port: 65535
+    http: {path: "/health?a=b&c=%2f~", hostname: a-b.c1, method: OPTIONS, expectedStatuses: [{start: 100, end: 599}, {start: 100, end: 100}]}
+  passive:
+    consecutiveFailures: 0
+    statuses: [{start: 599, end: 599}]
+    failurePercent: {threshold: 0, minRequests: 1000000, window: 10m}
+    baseEjectionTime: 100ms
+    maxEjectionTime: 100ms
+    maxEjectionPercent: 1
+  panicThresholdPercent: 0
+connection: {maxIdlePerEndpoint: 65535, idleTimeout: 0s, maxAge: 99999h}
+`,
+	}, {
+		name: "the other kinds of checks and keys", kind: "ProxyRoute",
+		spec: `
+rules:
+- backendRefs: [{name: web, port: 80, weight: 1}]
+  onNoEndpoints: Rebalance
+  sessionPersistence: {type: Cookie, sessionName: "__Host-a.b~", absoluteTimeout: 0s}
+  timeouts: {request: 1s, connect: 0s, responseHeader: 0s, requestBodyIdle: 0s, responseBodyIdle: 5m, streamIdle: 99999h}
+  limits: {maxResponseBodyBytes: 2Ti, minRequestBodyRate: 1000000000}
+  backendPolicy:
+    loadBalancing: {type: ConsistentHash, consistentHash: {type: SourceIP}}
+    healthCheck: {active: {type: TCP, interval: 1h, timeout: 59m}}
+- backendRefs: [{name: web, port: 80, weight: 1}]
+  sessionPersistence: {type: Cookie}
+  backendPolicy:
+    loadBalancing: {type: ConsistentHash, consistentHash: {type: Cookie, name: "a.b_c|d~"}}
+    healthCheck: {active: {type: GRPC, grpc: {service: "shop.v1.Api/x"}}}
+- backendRefs: [{name: web, port: 80, weight: 1}]
+  backendPolicy:
+    healthCheck: {active: {type: GRPC, grpc: {}}, passive: {}}
+`,
+	}, {
 		name: "an empty class", kind: "ProxyClass",
 		spec: `{}`,
 	}, {
@@ -213,7 +267,7 @@ func TestKindsHaveTheirShortNamesAndColumns(t *testing.T) {
 		namespaced      bool
 		columns         []string // after Name; * marks those of -o wide
 	}{
-		{"proxyroutes", "pr", true, []string{"Hostnames", "Class*", "Accepted", "Resolved", "Programmed", "Conflicted*", "Age"}},
+		{"proxyroutes", "pr", true, []string{"Hostnames", "Class*", "Accepted", "Resolved", "Programmed", "Healthy", "Conflicted*", "Age"}},
 		{"backendpolicies", "bpol", true, []string{"Targets", "Accepted", "Conflicted", "Age"}},
 		{"proxyclasses", "pclass", false, []string{"Default", "Accepted", "Age"}},
 	} {

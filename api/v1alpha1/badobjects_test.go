@@ -26,18 +26,39 @@ func badObjects() []badObject {
 	badBackends(add)
 	badPolicies(add)
 	badClasses(add)
-	for _, at := range []struct{ kind, path, field string }{
-		{"ProxyRoute", "rules.0", "spec.rules[0]"},
-		{"ProxyClass", "defaults", "spec.defaults"},
+	badSessions(add)
+	for _, at := range []place{
+		{"ProxyRoute", "rules.0.", "spec.rules[0]."},
+		{"ProxyClass", "defaults.", "spec.defaults."},
 	} {
-		badStanzas(func(path string, value any, field, message string) {
-			add(at.kind, at.path+"."+path, value, at.field+"."+field, message)
-		})
+		badStanzas(at.add(add))
+	}
+	for _, at := range []place{
+		{"ProxyRoute", "rules.0.backendPolicy.", "spec.rules[0].backendPolicy."},
+		{"ProxyClass", "defaults.backendPolicy.", "spec.defaults.backendPolicy."},
+		{"BackendPolicy", "", "spec."},
+	} {
+		badLoadBalancing(at.add(add))
+		badActiveChecks(at.add(add))
+		badPassiveChecks(at.add(add))
+		badConnections(at.add(add))
 	}
 	return all
 }
 
 type adder = func(kind, path string, value any, field, message string)
+
+// place is where several kinds have the same stanzas.
+type place struct{ kind, path, field string }
+
+// add returns an adder of bad stanzas of the place.
+func (at place) add(add adder) stanzaAdder {
+	return func(path string, value any, field, message string) {
+		add(at.kind, at.path+path, value, at.field+field, message)
+	}
+}
+
+type stanzaAdder = func(path string, value any, field, message string)
 
 func badRoutes(add adder) {
 	const kind = "ProxyRoute"
@@ -151,7 +172,6 @@ func badPolicies(add adder) {
 	add(kind, "targetRefs", many(17, target), at, tooMany(16))
 	add(kind, "targetRefs.0.kind", "Pod", at+"[0].kind", supported("Service"))
 	badServicePort(add, kind, "targetRefs.0.", at+"[0].")
-	add(kind, "loadBalancing.type", "Random", "spec.loadBalancing.type", supported("LeastRequest", "RoundRobin"))
 }
 
 func badServicePort(add adder, kind, path, at string) {
@@ -194,26 +214,32 @@ func badClasses(add adder) {
 }
 
 // badStanzas are those that rules and class defaults share.
-func badStanzas(add func(path string, value any, field, message string)) {
-	for _, name := range []string{"request", "connect", "responseHeader"} {
-		field := "timeouts." + name
-		for _, value := range []string{"", "5", "1.5s", "-1s", "1d", "5 s", "100000s", "1h1h1h1h1h", "1us"} {
-			add(field, value, field, mismatch(durationPattern))
-		}
-		add(field, strings.Repeat("1", 32)+"s", field, tooLong(32))
+func badStanzas(add stanzaAdder) {
+	for _, name := range []string{"request", "connect", "responseHeader", "requestBodyIdle", "responseBodyIdle", "streamIdle"} {
+		badDurations(add, "timeouts."+name)
 	}
 	for _, name := range []string{"connect", "responseHeader"} {
 		add("timeouts", map[string]any{"request": "1s", name: "1001ms"}, "timeouts", name+" must not be longer than request")
 	}
-	const size = "limits.maxRequestBodyBytes"
-	for _, value := range []int{-1, 1 << 31} {
-		add(size, value, size, `must be 0 to 2147483647 bytes, or a string such as "16Mi"`)
+	for _, size := range []string{"limits.maxRequestBodyBytes", "limits.maxResponseBodyBytes"} {
+		for _, value := range []int{-1, 1 << 31} {
+			add(size, value, size, `must be 0 to 2147483647 bytes, or a string such as "16Mi"`)
+		}
+		for _, value := range []string{"", "16MiB", "-1", "1.5Gi", "16 Mi", "16mi", "1e3", "1Ei", strings.Repeat("1", 16)} {
+			add(size, value, size, mismatch(sizePattern))
+		}
+		add(size, strings.Repeat("1", 21), size, tooLong(20))
 	}
-	for _, value := range []string{"", "16MiB", "-1", "1.5Gi", "16 Mi", "16mi", "1e3", "1Ei", strings.Repeat("1", 16)} {
-		add(size, value, size, mismatch(sizePattern))
+	add("limits.minRequestBodyRate", -1, "limits.minRequestBodyRate", atLeast(0))
+	add("limits.minRequestBodyRate", 1000000001, "limits.minRequestBodyRate", atMost(1000000000))
+}
+
+// badDurations are those of a field that takes a duration.
+func badDurations(add stanzaAdder, field string) {
+	for _, value := range []string{"", "5", "1.5s", "-1s", "1d", "5 s", "100000s", "1h1h1h1h1h", "1us"} {
+		add(field, value, field, mismatch(durationPattern))
 	}
-	add(size, strings.Repeat("1", 21), size, tooLong(20))
-	add("backendPolicy.loadBalancing.type", "Random", "backendPolicy.loadBalancing.type", supported("LeastRequest", "RoundRobin"))
+	add(field, strings.Repeat("1", 32)+"s", field, tooLong(32))
 }
 
 const (
@@ -233,6 +259,8 @@ const (
 func mismatch(pattern string) string { return "in body should match '" + pattern + "'" }
 
 func tooLong(n int) string { return fmt.Sprintf("may not be more than %d bytes", n) }
+func atLeast(n int) string { return fmt.Sprintf("in body should be greater than or equal to %d", n) }
+func atMost(n int) string  { return fmt.Sprintf("in body should be less than or equal to %d", n) }
 func tooMany(n int) string { return fmt.Sprintf("must have at most %d items", n) }
 
 func supported(values ...string) string {

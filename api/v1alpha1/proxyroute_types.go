@@ -15,6 +15,7 @@ import (
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
 // +kubebuilder:printcolumn:name="Resolved",type=string,JSONPath=`.status.conditions[?(@.type=="ResolvedRefs")].status`
 // +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name="Healthy",type=string,JSONPath=`.status.conditions[?(@.type=="BackendsHealthy")].status`
 // +kubebuilder:printcolumn:name="Conflicted",type=string,JSONPath=`.status.conditions[?(@.type=="Conflicted")].status`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type ProxyRoute struct {
@@ -98,6 +99,19 @@ type RouteRule struct {
 	// +required
 	BackendRefs []BackendRef `json:"backendRefs"`
 
+	// OnNoEndpoints says what becomes of the share of a backend that has no
+	// endpoint: Reject answers it with 503, Rebalance leaves it to the others.
+	// Default Reject.
+	//
+	// +optional
+	OnNoEndpoints OnNoEndpoints `json:"onNoEndpoints,omitempty"`
+
+	// SessionPersistence keeps the requests of a client at one endpoint as long
+	// as that endpoint is there. Absent: none.
+	//
+	// +optional
+	SessionPersistence *SessionPersistence `json:"sessionPersistence,omitempty"`
+
 	// Timeouts of the rule; taken whole from the class when absent.
 	//
 	// +optional
@@ -112,6 +126,50 @@ type RouteRule struct {
 	//
 	// +optional
 	BackendPolicy *BackendSettings `json:"backendPolicy,omitempty"`
+}
+
+// OnNoEndpoints says what becomes of the share of a backend without endpoints.
+//
+// +kubebuilder:validation:Enum=Reject;Rebalance
+type OnNoEndpoints string
+
+const (
+	// OnNoEndpointsReject answers the share with 503.
+	OnNoEndpointsReject OnNoEndpoints = "Reject"
+	// OnNoEndpointsRebalance leaves the share to the other backends.
+	OnNoEndpointsRebalance OnNoEndpoints = "Rebalance"
+)
+
+// SessionPersistenceType says how a client names its session.
+//
+// +kubebuilder:validation:Enum=Cookie
+type SessionPersistenceType string
+
+// SessionPersistenceCookie names the session in a cookie that the proxy sets.
+const SessionPersistenceCookie SessionPersistenceType = "Cookie"
+
+// SessionPersistence keeps the requests of a client at one endpoint.
+type SessionPersistence struct {
+	// Type says how a client names its session.
+	//
+	// +kubebuilder:default=Cookie
+	// +optional
+	Type SessionPersistenceType `json:"type,omitempty"`
+
+	// SessionName is the name of the cookie. Rules that one client uses under
+	// the same hostname need different ones. Default "ferrum".
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern="^[A-Za-z0-9!#$%&'*+\\-.^_`|~]+$"
+	// +optional
+	SessionName *string `json:"sessionName,omitempty"`
+
+	// AbsoluteTimeout ends a session that long after its start, whatever happens
+	// in it. "0s": it lasts as long as the client's own. Default 0s.
+	//
+	// +optional
+	AbsoluteTimeout *Duration `json:"absoluteTimeout,omitempty"`
 }
 
 // RouteMatch is met when all of its conditions are.
@@ -295,7 +353,8 @@ type ProxyRouteStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// Conditions: Accepted, ResolvedRefs, Programmed, Conflicted.
+	// Conditions: Accepted, ResolvedRefs, Programmed, Conflicted,
+	// BackendsHealthy.
 	//
 	// +listType=map
 	// +listMapKey=type
@@ -311,4 +370,52 @@ type ProxyRouteStatus struct {
 	// +kubebuilder:validation:items:MaxLength=253
 	// +optional
 	Hostnames []string `json:"hostnames,omitempty"`
+
+	// Rules tells of the endpoints of each rule that is served, as the replica
+	// that writes the status sees them. It follows within some 10 s.
+	//
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	// +optional
+	Rules []RuleStatus `json:"rules,omitempty"`
+}
+
+// RuleStatus tells of the backends of a rule.
+type RuleStatus struct {
+	// Name of the rule.
+	//
+	// +kubebuilder:validation:MaxLength=63
+	// +required
+	Name string `json:"name"`
+
+	// Endpoints of all backends of the rule, by state.
+	//
+	// +required
+	Endpoints EndpointCounts `json:"endpoints"`
+}
+
+// EndpointCounts counts endpoints by what is known of them. Those that are
+// neither ready nor serving are in none.
+type EndpointCounts struct {
+	// Ready ones are called ready by Kubernetes, and nothing speaks against
+	// them.
+	//
+	// +required
+	Ready int32 `json:"ready"`
+
+	// Draining ones are terminating and finish what they have.
+	//
+	// +required
+	Draining int32 `json:"draining"`
+
+	// Ejected ones are ready but have failed requests.
+	//
+	// +required
+	Ejected int32 `json:"ejected"`
+
+	// Unhealthy ones are ready but fail their active checks.
+	//
+	// +required
+	Unhealthy int32 `json:"unhealthy"`
 }

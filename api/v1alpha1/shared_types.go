@@ -31,41 +31,6 @@ type Hostname string
 // fail, and with it that of a whole list.
 type ByteSize = intstr.IntOrString
 
-// LoadBalancingType names the algorithm that picks an endpoint.
-//
-// +kubebuilder:validation:Enum=LeastRequest;RoundRobin
-type LoadBalancingType string
-
-const (
-	// LoadBalancingLeastRequest takes the less busy of two endpoints drawn at
-	// random (power of two choices). It is the default.
-	LoadBalancingLeastRequest LoadBalancingType = "LeastRequest"
-	// LoadBalancingRoundRobin takes the endpoints in turn.
-	LoadBalancingRoundRobin LoadBalancingType = "RoundRobin"
-)
-
-// LoadBalancing says how an endpoint is picked for a request.
-type LoadBalancing struct {
-	// Type is the algorithm.
-	//
-	// +kubebuilder:default=LeastRequest
-	// +optional
-	Type LoadBalancingType `json:"type,omitempty"`
-}
-
-// BackendSettings are the stanzas that say how to talk to one Service port. The
-// same struct is used by BackendPolicy, by a rule of a ProxyRoute and by the
-// defaults of a ProxyClass. A stanza is taken whole from the nearest place that
-// has it: rule, BackendPolicy on the Service port, BackendPolicy on the
-// Service, ProxyClass, built-in. Nothing is merged inside a stanza.
-type BackendSettings struct {
-	// LoadBalancing says how an endpoint is picked. Absent: the next nearest
-	// place decides; in the end LeastRequest.
-	//
-	// +optional
-	LoadBalancing *LoadBalancing `json:"loadBalancing,omitempty"`
-}
-
 // Timeouts of a rule. "0s" switches one off.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.request) || !has(self.connect) || duration(self.request) == duration('0s') || duration(self.connect) <= duration(self.request)",message="connect must not be longer than request"
@@ -89,6 +54,25 @@ type Timeouts struct {
 	//
 	// +optional
 	ResponseHeader *Duration `json:"responseHeader,omitempty"`
+
+	// RequestBodyIdle bounds the time between two reads of the request's body.
+	// Default 15s.
+	//
+	// +optional
+	RequestBodyIdle *Duration `json:"requestBodyIdle,omitempty"`
+
+	// ResponseBodyIdle bounds the time between two reads of the response's
+	// body. Default 60s.
+	//
+	// +optional
+	ResponseBodyIdle *Duration `json:"responseBodyIdle,omitempty"`
+
+	// StreamIdle stands for those two in upgraded connections, gRPC and
+	// text/event-stream: the time in which nothing goes in either direction.
+	// Default 1h.
+	//
+	// +optional
+	StreamIdle *Duration `json:"streamIdle,omitempty"`
 }
 
 // Limits of a rule.
@@ -104,6 +88,26 @@ type Limits struct {
 	// +kubebuilder:validation:XValidation:rule="type(self) != int || (int(self) >= 0 && int(self) <= 2147483647)",message="must be 0 to 2147483647 bytes, or a string such as \"16Mi\""
 	// +optional
 	MaxRequestBodyBytes *ByteSize `json:"maxRequestBodyBytes,omitempty"`
+
+	// MaxResponseBodyBytes caps the body of a response: a larger Content-Length
+	// is answered with 502, and a body of unknown length is cut, visibly to the
+	// client, when it passes the cap. 0 = no cap. Default 0.
+	//
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:Pattern=`^[0-9]{1,15}(Ki|Mi|Gi|Ti|k|M|G|T)?$`
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="type(self) != int || (int(self) >= 0 && int(self) <= 2147483647)",message="must be 0 to 2147483647 bytes, or a string such as \"16Mi\""
+	// +optional
+	MaxResponseBodyBytes *ByteSize `json:"maxResponseBodyBytes,omitempty"`
+
+	// MinRequestBodyRate is how fast a request's body has to come, in bytes per
+	// second on average since it began, after a grace of 10 s; else 408. It does
+	// not count for streams. 0 = off. Default 240.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000000
+	// +optional
+	MinRequestBodyRate *int32 `json:"minRequestBodyRate,omitempty"`
 }
 
 // Condition types. ProxyRoute has all of them; BackendPolicy has Accepted and
@@ -120,6 +124,11 @@ const (
 	// ConditionConflicted is True when another, older object claims the same
 	// thing; the message names it.
 	ConditionConflicted = "Conflicted"
+	// ConditionBackendsHealthy is True when every backend of the route that has
+	// a weight can take requests, as the replica that writes the status sees it.
+	// It is absent as long as nothing of the route is served or none of its
+	// references resolves.
+	ConditionBackendsHealthy = "BackendsHealthy"
 )
 
 // Condition reasons.
@@ -178,6 +187,22 @@ const (
 	ReasonMatchTaken = "MatchTaken"
 	// ReasonTargetTaken (Conflicted=True): an older policy has the same target.
 	ReasonTargetTaken = "TargetTaken"
+
+	// ReasonBackendsHealthy (BackendsHealthy=True): every backend has endpoints
+	// that take requests.
+	ReasonBackendsHealthy = "BackendsHealthy"
+	// ReasonNoUsableEndpoints (BackendsHealthy=False): a backend has no endpoint
+	// that takes requests, so its share is answered with 503; with
+	// onNoEndpoints: Rebalance, no backend of the rule has one. The message
+	// names them.
+	ReasonNoUsableEndpoints = "NoUsableEndpoints"
+	// ReasonPanic (BackendsHealthy=False): of a backend so few endpoints are
+	// usable that requests go to all of them, whatever their health
+	// (panicThresholdPercent). The message names it.
+	ReasonPanic = "Panic"
+	// ReasonUnknown (BackendsHealthy=Unknown): the data plane does not know a
+	// backend yet.
+	ReasonUnknown = "Unknown"
 )
 
 // DefaultClassAnnotation makes a ProxyClass on which it is "true" the class of

@@ -41,13 +41,36 @@ rules:
     headers: [{name: x-canary, type: Exact, value: "1"}]
     queryParams: [{name: v, type: Exact, value: "2"}]
   backendRefs: [{name: api, namespace: shop, port: 8080, weight: 1}]
+  onNoEndpoints: Reject
+  sessionPersistence: {type: Cookie, sessionName: shop, absoluteTimeout: 1h}
   timeouts: {}
   limits: {}
-  backendPolicy: {loadBalancing: {type: RoundRobin}}
+  backendPolicy:
+    loadBalancing: {type: ConsistentHash, consistentHash: {type: Header, name: x-user}, slowStart: {window: 30s, minWeightPercent: 10}, topology: PreferClose}
+    healthCheck:
+      active:
+        type: HTTP
+        interval: 10s
+        timeout: 5s
+        http: {path: /health, hostname: api.internal, method: GET, expectedStatuses: [{start: 200, end: 399}]}
+      passive:
+        statuses: [{start: 502, end: 504}]
+        failurePercent: {threshold: 50, window: 10s}
+    connection: {}
 `,
 	"BackendPolicy": `
 targetRefs: [{kind: Service, name: api, port: http}]
-loadBalancing: {type: RoundRobin}
+loadBalancing: {type: ConsistentHash, consistentHash: {type: Header, name: x-user}, slowStart: {window: 30s, minWeightPercent: 10}, topology: PreferClose}
+healthCheck:
+  active:
+    type: HTTP
+    interval: 10s
+    timeout: 5s
+    http: {path: /health, hostname: api.internal, method: GET, expectedStatuses: [{start: 200, end: 399}]}
+  passive:
+    statuses: [{start: 502, end: 504}]
+    failurePercent: {threshold: 50, window: 10s}
+connection: {}
 `,
 	"ProxyClass": `
 allowedRoutes:
@@ -56,7 +79,18 @@ allowedRoutes:
 defaults:
   timeouts: {}
   limits: {}
-  backendPolicy: {loadBalancing: {type: RoundRobin}}
+  backendPolicy:
+    loadBalancing: {type: ConsistentHash, consistentHash: {type: Header, name: x-user}, slowStart: {window: 30s, minWeightPercent: 10}, topology: PreferClose}
+    healthCheck:
+      active:
+        type: HTTP
+        interval: 10s
+        timeout: 5s
+        http: {path: /health, hostname: api.internal, method: GET, expectedStatuses: [{start: 200, end: 399}]}
+      passive:
+        statuses: [{start: 502, end: 504}]
+        failurePercent: {threshold: 50, window: 10s}
+    connection: {}
 `,
 }
 

@@ -12,21 +12,27 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/ferrum-proxy/ferrum-proxy/controllers"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane"
 )
 
 // podNamespaceFile is where a Pod finds the namespace that it runs in.
 const podNamespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
-// clusterSource feeds the applier from an API server.
-func clusterSource(kubeconfig string, applier controllers.Applier, log logr.Logger) (func(context.Context) error, error) {
-	cfg, err := restConfig(kubeconfig)
+// clusterSource feeds the data plane from an API server, and tells the API server
+// of what the data plane finds out about endpoints.
+func clusterSource(c *Config, engine *dataplane.Engine, transitions *controllers.Transitions, log logr.Logger) (func(context.Context) error, error) {
+	cfg, err := restConfig(c.Kubeconfig)
 	if err != nil {
 		return nil, err
 	}
 	cfg.UserAgent = "ferrum/" + currentVersion()
 	return func(ctx context.Context) error {
 		return controllers.Run(ctx, cfg, controllers.Options{
-			Applier:        applier,
+			Applier:        engine,
+			Health:         engine,
+			Transitions:    transitions,
+			Zone:           c.Topology.Zone,
+			Node:           c.Topology.Node,
 			Log:            log,
 			LeaseNamespace: leaseNamespace(os.Getenv("POD_NAMESPACE"), podNamespaceFile),
 		})

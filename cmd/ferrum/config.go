@@ -53,6 +53,11 @@ type Config struct {
 		// Pprof serves /debug/pprof.
 		Pprof bool
 	}
+	Topology struct {
+		// Zone and Node are where the process runs, for the topology hints of
+		// EndpointSlices; "" = not known, so hints say nothing.
+		Zone, Node string
+	}
 	Drain struct {
 		// Delay between the end of readiness and the close of the listeners.
 		Delay time.Duration
@@ -116,6 +121,8 @@ func (c *Config) settings() []setting {
 		{"admin.address", "admin", `address of /livez, /readyz, /metrics and /debug; "" = off`, (*address)(&c.Admin.Address)},
 		{"admin.tokenFile", "", "file with the bearer token that everything but the probes asks for; read at start", (*text)(&c.Admin.TokenFile)},
 		{"admin.pprof", "", "serve /debug/pprof", (*toggle)(&c.Admin.Pprof)},
+		{"topology.zone", "topology-zone", "zone that the process runs in, for topology hints; empty = not known", (*text)(&c.Topology.Zone)},
+		{"topology.node", "topology-node", "node that the process runs on, for topology hints; empty = not known", (*text)(&c.Topology.Node)},
 		{"drain.delay", "drain-delay", "on SIGTERM, how long to go on accepting while not ready", (*duration)(&c.Drain.Delay)},
 		{"drain.timeout", "drain-timeout", "after that, how long requests in flight may take", (*duration)(&c.Drain.Timeout)},
 		{"health.requireHealthyPools", "", "not ready before every pool with active checks has had an endpoint that passes", (*toggle)(&c.Health.RequireHealthyPools)},

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 
@@ -17,13 +18,23 @@ import (
 // cluster what the controllers do in one: each change is a snapshot, a plan,
 // an Apply. What would be a condition in a status is a line in the log.
 type fileSource struct {
-	path  string
-	apply func(plan.Plan) error
-	log   logr.Logger
+	path       string
+	apply      func(plan.Plan) error
+	log        logr.Logger
+	zone, node string // where the process runs
+	// secret seals session cookies. It is of this process: objects of files have
+	// no UIDs that clients could not know.
+	secret []byte
 
 	builder translate.Builder
 	applied bool            // something is in force
 	said    map[string]bool // what the last snapshot gave to say
+}
+
+func newFileSource(c *Config, apply func(plan.Plan) error, log logr.Logger) *fileSource {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	return &fileSource{path: c.Manifests, apply: apply, log: log, zone: c.Topology.Zone, node: c.Topology.Node, secret: secret}
 }
 
 // run watches the files until ctx ends. An error says that they cannot be
@@ -50,6 +61,7 @@ func (f *fileSource) changed(s translate.Snapshot, problems []manifests.Problem)
 		f.log.Info("nothing is served until the manifests have no errors", "path", f.path)
 		return
 	}
+	s.Zone, s.Node, s.SessionSecret = f.zone, f.node, f.secret
 	r := f.builder.Build(s)
 	if err := f.apply(r.Plan); err != nil {
 		f.log.Error(err, "plan refused; the one before stays in force")

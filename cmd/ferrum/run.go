@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/ferrum-proxy/ferrum-proxy/controllers"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/telemetry"
 )
@@ -52,6 +53,11 @@ func run(ctx context.Context, c *Config, stdout, stderr io.Writer) error {
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
+	transitions := controllers.NewTransitions()
+	onTransition := transitions.OnTransition
+	if c.Manifests != "" {
+		onTransition = nil // there is nobody to tell
+	}
 	engine := dataplane.New(dataplane.Config{
 		HTTP:                c.HTTP.Address,
 		ReusePort:           c.HTTP.ReusePort,
@@ -65,12 +71,13 @@ func run(ctx context.Context, c *Config, stdout, stderr io.Writer) error {
 		DrainDelay:          c.Drain.Delay,
 		DrainTimeout:        c.Drain.Timeout,
 		RequireHealthyPools: c.Health.RequireHealthyPools,
+		OnTransition:        onTransition,
 		Version:             currentVersion(),
 		Log:                 log,
 		AccessLog:           telemetry.AccessLogConfig{Format: c.AccessLog.Format, Sample: c.AccessLog.Sample, Out: stdout},
 		Gatherers:           []telemetry.Gatherer{crmetrics.Registry},
 	})
-	source, err := newSource(c, engine, log)
+	source, err := newSource(c, engine, transitions, log)
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -84,14 +91,14 @@ func run(ctx context.Context, c *Config, stdout, stderr io.Writer) error {
 }
 
 // newSource returns what feeds the engine until its context ends.
-func newSource(c *Config, engine *dataplane.Engine, log logr.Logger) (func(context.Context) error, error) {
+func newSource(c *Config, engine *dataplane.Engine, transitions *controllers.Transitions, log logr.Logger) (func(context.Context) error, error) {
 	if c.Manifests != "" {
 		if _, err := os.Stat(c.Manifests); err != nil {
 			return nil, fmt.Errorf("manifests: %w", err)
 		}
-		return (&fileSource{path: c.Manifests, apply: engine.Apply, log: log}).run, nil
+		return newFileSource(c, engine.Apply, log).run, nil
 	}
-	return clusterSource(c.Kubeconfig, engine, log)
+	return clusterSource(c, engine, transitions, log)
 }
 
 // limitMemory tells the garbage collector of the container's limit, unless the

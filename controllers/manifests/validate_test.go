@@ -55,6 +55,11 @@ spec:
 `
 
 func TestValidObjectsPass(t *testing.T) {
+	for _, p := range settingsPlaces {
+		if errs := Validate([]byte(p.object)); len(errs) > 0 {
+			t.Errorf("%s\n%v", p.object, errors.Join(errs...))
+		}
+	}
 	for _, manifest := range []string{
 		validRoute, validPolicy, validClass,
 		"apiVersion: ferrum.dev/v1alpha1\nkind: ProxyClass\nmetadata: {name: empty}\n",
@@ -74,10 +79,7 @@ func TestValidObjectsPass(t *testing.T) {
 
 // ruleCases breaks each rule of the schemas, in the words of replacements in a
 // valid object, and has the message that comes.
-var ruleCases = []struct {
-	object, old, new string
-	path, message    string
-}{
+var ruleCases = append(settingsCases(), []ruleCase{
 	{validRoute, "- backendRefs", "- name: api\n    backendRefs", "spec", "rule names must be unique"},
 	{validRoute, "port: 80}]\n", "port: 80, weight: 0}]\n", "spec.rules[0]", "at least one backendRef must have a weight above 0"},
 	{validRoute, "name: api", "name: rule-7", "spec.rules[1]", "names of the form rule-<number> are given to rules without a name"},
@@ -102,6 +104,54 @@ var ruleCases = []struct {
 	{validClass, "request: 0s", "request: 4s", "spec.defaults.timeouts", "connect must not be longer than request"},
 	{validClass, "request: 0s, connect: 5s", "request: 4s, responseHeader: 5s", "spec.defaults.timeouts", "responseHeader must not be longer than request"},
 	{validClass, "maxRequestBodyBytes: 0", "maxRequestBodyBytes: 2147483648", "spec.defaults.limits.maxRequestBodyBytes", `must be 0 to 2147483647 bytes, or a string such as "16Mi"`},
+}...)
+
+type ruleCase struct {
+	object, old, new string
+	path, message    string
+}
+
+// validSettings are stanzas that have a rule each.
+const validSettings = `
+loadBalancing: {type: ConsistentHash, consistentHash: {type: Header, name: x-a}},
+healthCheck: {
+  active: {type: HTTP, interval: 10s, timeout: 5s, http: {path: /health, expectedStatuses: [{start: 200, end: 399}]}},
+  passive: {statuses: [{start: 502, end: 504}], failurePercent: {threshold: 1, window: 10s}, baseEjectionTime: 30s, maxEjectionTime: 5m}},
+connection: {}`
+
+// settingsPlaces are where stanzas may stand.
+var settingsPlaces = []struct{ object, path string }{
+	{"apiVersion: ferrum.dev/v1alpha1\nkind: ProxyRoute\nmetadata: {name: web}\n" +
+		"spec: {rules: [{backendRefs: [{name: web, port: 80}], backendPolicy: {" + validSettings + "}}]}", "spec.rules[0].backendPolicy."},
+	{"apiVersion: ferrum.dev/v1alpha1\nkind: BackendPolicy\nmetadata: {name: web}\n" +
+		"spec: {targetRefs: [{name: web}], " + validSettings + "}", "spec."},
+	{"apiVersion: ferrum.dev/v1alpha1\nkind: ProxyClass\nmetadata: {name: web}\n" +
+		"spec: {defaults: {backendPolicy: {" + validSettings + "}}}", "spec.defaults.backendPolicy."},
+}
+
+// settingsCases breaks each rule of the stanzas in each place.
+func settingsCases() (all []ruleCase) {
+	for _, p := range settingsPlaces {
+		for _, c := range []struct{ old, new, path, message string }{
+			{"type: ConsistentHash", "type: Random", "loadBalancing", "consistentHash is for type: ConsistentHash, and required there"},
+			{", name: x-a", "", "loadBalancing.consistentHash", "name is required, except for type: SourceIP, which has none"},
+			{"x-a", "x a", "loadBalancing.consistentHash", "name must be a token (RFC 9110, 5.6.2)"},
+			{"type: HTTP", "type: TCP", "healthCheck.active", "http is for type: HTTP"},
+			{"http: {", "grpc: {}, http: {", "healthCheck.active", "grpc is for type: GRPC"},
+			{"interval: 10s", "interval: 2h", "healthCheck.active", "interval must be 100ms to 1h"},
+			{"timeout: 5s", "timeout: 0s", "healthCheck.active", "timeout must not be 0s"},
+			{"timeout: 5s", "timeout: 10s", "healthCheck.active", "timeout (default 5s) must be shorter than interval (default 10s)"},
+			{"start: 200", "start: 400", "healthCheck.active.http.expectedStatuses[0]", "start must not be above end"},
+			{"start: 502", "start: 505", "healthCheck.passive.statuses[0]", "start must not be above end"},
+			{"window: 10s", "window: 11m", "healthCheck.passive.failurePercent", "window must be 1s to 10m"},
+			{"baseEjectionTime: 30s", "baseEjectionTime: 1ms", "healthCheck.passive", "baseEjectionTime must be at least 100ms"},
+			{"maxEjectionTime: 5m", "maxEjectionTime: 1s", "healthCheck.passive",
+				"maxEjectionTime (default 5m) must not be shorter than baseEjectionTime (default 30s)"},
+		} {
+			all = append(all, ruleCase{p.object, c.old, c.new, p.path + c.path, c.message})
+		}
+	}
+	return all
 }
 
 func manyLabels(n int) string {
@@ -132,7 +182,7 @@ func TestEveryRuleOfTheSchemasIsCheckedOffline(t *testing.T) {
 	}
 	for gvk, k := range kinds {
 		walkRules(k.structural, func(message string) {
-			if !slices.ContainsFunc(ruleCases, func(c struct{ object, old, new, path, message string }) bool {
+			if !slices.ContainsFunc(ruleCases, func(c ruleCase) bool {
 				return c.message == message && strings.Contains(c.object, "kind: "+gvk.Kind+"\n")
 			}) {
 				t.Errorf("%s: no case breaks the rule %q", gvk.Kind, message)

@@ -40,7 +40,9 @@ type Builder struct {
 	poolRefs poolRefs
 	poolKeys []plan.PoolKey // sorted
 	pools    []*pool        // of the keys
-	local    bool           // Snapshot.AllowLocalEndpoints
+	vantage  vantage
+
+	secret string // Snapshot.SessionSecret
 
 	result Result
 }
@@ -50,6 +52,9 @@ type Builder struct {
 func (b *Builder) Build(s Snapshot) Result {
 	routes := b.routeObjects.update(s.Routes, sameSpec)
 	meaning := b.judge(&s)
+	if secret := string(s.SessionSecret); secret != b.secret {
+		b.secret, meaning = secret, true
+	}
 	slicesChanged := b.slices.update(s.EndpointSlices)
 
 	keysChanged := !b.started
@@ -59,14 +64,16 @@ func (b *Builder) Build(s Snapshot) Result {
 	if keysChanged {
 		b.poolKeys, b.pools = b.newPoolKeys()
 	}
+	v := vantage{local: s.AllowLocalEndpoints, zone: s.Zone, node: s.Node}
+	moved := b.vantage != v
+	b.vantage = v
 	switch {
 	// The meaning counts: a Service's port may have got another name.
-	case keysChanged || meaning || b.local != s.AllowLocalEndpoints:
-		b.fillPools(s.AllowLocalEndpoints)
+	case keysChanged || meaning || moved:
+		b.fillPools()
 	case len(slicesChanged) > 0:
-		b.refillPools(slicesChanged, s.AllowLocalEndpoints)
+		b.refillPools(slicesChanged)
 	}
-	b.local = s.AllowLocalEndpoints
 	b.started = true
 	return b.result
 }

@@ -39,6 +39,8 @@ type world struct {
 	namespaces map[name]*corev1.Namespace
 	grants     map[name]*gatewayv1.ReferenceGrant
 	local      bool
+	zone       string
+	secret     string
 }
 
 func newWorld(seed uint64, versioned bool) *world {
@@ -59,6 +61,7 @@ func (w *world) snapshot() Snapshot {
 		Classes: slices.Collect(maps.Values(w.classes)), Services: slices.Collect(maps.Values(w.services)),
 		EndpointSlices: slices.Collect(maps.Values(w.slices)), Namespaces: slices.Collect(maps.Values(w.namespaces)),
 		Grants: slices.Collect(maps.Values(w.grants)), AllowLocalEndpoints: w.local,
+		Zone: w.zone, SessionSecret: []byte(w.secret),
 	}
 	if w.versioned && w.rng.IntN(4) == 0 {
 		copyAll(s.Routes)
@@ -129,6 +132,7 @@ func (w *world) edit() {
 	case 12:
 		if w.rng.IntN(8) == 0 {
 			w.local = !w.local
+			w.zone, w.secret = pick(w, "", "a", "b"), pick(w, "", "s")
 		}
 		w.statusWrite()
 	}
@@ -193,6 +197,9 @@ func (w *world) route(m metav1.ObjectMeta) *v1alpha1.ProxyRoute {
 		if w.rng.IntN(4) == 0 {
 			rule.BackendPolicy = w.settings()
 		}
+		if w.rng.IntN(4) == 0 {
+			rule.SessionPersistence = &v1alpha1.SessionPersistence{}
+		}
 		r.Spec.Rules = append(r.Spec.Rules, rule)
 	}
 	return r
@@ -220,8 +227,13 @@ func (w *world) port() intstr.IntOrString {
 }
 
 func (w *world) settings() *v1alpha1.BackendSettings {
-	return &v1alpha1.BackendSettings{LoadBalancing: pick(w, nil, nil, nil,
-		&v1alpha1.LoadBalancing{Type: v1alpha1.LoadBalancingRoundRobin}, &v1alpha1.LoadBalancing{}, &v1alpha1.LoadBalancing{Type: "New"})}
+	return &v1alpha1.BackendSettings{
+		LoadBalancing: pick(w, nil, nil, nil,
+			&v1alpha1.LoadBalancing{Type: v1alpha1.LoadBalancingRoundRobin}, &v1alpha1.LoadBalancing{}, &v1alpha1.LoadBalancing{Type: "New"}),
+		HealthCheck: pick(w, nil, nil, nil, &v1alpha1.HealthCheck{}, &v1alpha1.HealthCheck{PanicThresholdPercent: new(int32(0))},
+			&v1alpha1.HealthCheck{Active: &v1alpha1.ActiveCheck{Type: v1alpha1.ActiveCheckTCP}}),
+		Connection: pick(w, nil, nil, &v1alpha1.Connection{MaxAge: new(pick[v1alpha1.Duration](w, "1m", "2m", "bad"))}),
+	}
 }
 
 func (w *world) policy(m metav1.ObjectMeta) *v1alpha1.BackendPolicy {
@@ -272,6 +284,7 @@ func (w *world) slice(m metav1.ObjectMeta) *discoveryv1.EndpointSlice {
 	s.Ports = []discoveryv1.EndpointPort{{Name: new(pick(w, "http", "web", "alt")), Port: new(pick[int32](w, 8080, 8081))}}
 	for range w.rng.IntN(3) {
 		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
+			Hints:      pick(w, nil, &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: pick(w, "a", "b")}}}),
 			Addresses:  []string{pick(w, "10.0.0.1", "10.0.0.2", "127.0.0.1")},
 			Conditions: discoveryv1.EndpointConditions{Ready: pick(w, nil, new(true), new(false)), Serving: new(true), Terminating: pick(w, nil, new(true))},
 		})

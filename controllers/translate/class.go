@@ -18,7 +18,7 @@ type class struct {
 	name     string
 	spec     *v1alpha1.ProxyClassSpec
 	grants   []hostGrant // none: every namespace may claim every hostname
-	policy   stanzas     // for backends for which no nearer place has them
+	policy   *stanzas    // for backends for which no nearer place has them
 	problems []string    // of the selectors
 }
 

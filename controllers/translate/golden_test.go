@@ -29,7 +29,8 @@ var update = flag.Bool("update", false, "rewrite the golden files of testdata")
 
 // Each case of testdata is a txtar archive: input.yaml holds the objects,
 // plan.txt and status.txt what they mean. An input.yaml that begins with
-// "# manifests" is built as `ferrum run --manifests` does.
+// "# manifests" is built as `ferrum run --manifests` does, one that begins with
+// "# zone Z node N" as a process there does.
 func TestGoldenCases(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -73,7 +74,10 @@ func section(a *txtar.Archive, name string) []byte {
 }
 
 func setSections(a *txtar.Archive, content map[string][]byte) {
-	a.Files = slices.DeleteFunc(a.Files, func(f txtar.File) bool { return content[f.Name] != nil })
+	a.Files = slices.DeleteFunc(a.Files, func(f txtar.File) bool {
+		_, ok := content[f.Name]
+		return ok
+	})
 	for _, name := range []string{"plan.txt", "status.txt"} {
 		a.Files = append(a.Files, txtar.File{Name: name, Data: content[name]})
 	}
@@ -137,12 +141,18 @@ func checkMessages(t *testing.T, r Result) {
 
 var reasonPattern = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$`)
 
+// atPattern says where the process of a case runs.
+var atPattern = regexp.MustCompile(`^# zone (\S*) node (\S*)\n`)
+
 // readSnapshot decodes the documents of a case strictly, but applies neither
 // the defaults nor the rules of the schema: Build must cope with what an older
 // schema let through.
 func readSnapshot(t testing.TB, input []byte) Snapshot {
 	t.Helper()
 	s := Snapshot{AllowLocalEndpoints: bytes.HasPrefix(input, []byte("# manifests"))}
+	if at := atPattern.FindSubmatch(input); at != nil {
+		s.Zone, s.Node = string(at[1]), string(at[2])
+	}
 	for _, doc := range bytes.Split(input, []byte("\n---\n")) {
 		var head metav1.TypeMeta
 		if err := yaml.Unmarshal(doc, &head); err != nil {
@@ -179,8 +189,8 @@ func decode[T any](t testing.TB, doc []byte) *T {
 	return o
 }
 
-// writePlan shows a plan to people. Timeouts and limits are shown where they
-// are not the built-in ones.
+// writePlan shows a plan to people; of timeouts, limits and policies what is
+// not built in.
 func writePlan(r Result) []byte {
 	var b bytes.Buffer
 	for _, route := range r.Plan.Routes {
@@ -192,7 +202,11 @@ func writePlan(r Result) []byte {
 	for _, p := range r.Plan.Pools {
 		fmt.Fprintf(&b, "pool %s\n", poolWords(p.Key))
 		for _, e := range p.Endpoints {
-			fmt.Fprintf(&b, "  %s %s\n", e.Addr, e.State)
+			far := ""
+			if e.Far {
+				far = " far"
+			}
+			fmt.Fprintf(&b, "  %s %s%s\n", e.Addr, e.State, far)
 		}
 	}
 	for _, w := range r.Warnings {
@@ -207,11 +221,16 @@ func writeRule(b *bytes.Buffer, r *plan.Rule) {
 		fmt.Fprintf(b, "    match %s\n", matchWords(m))
 	}
 	if r.Timeouts != builtInTimeouts {
-		fmt.Fprintf(b, "    timeouts request=%s connect=%s responseHeader=%s\n",
-			r.Timeouts.Request, r.Timeouts.Connect, r.Timeouts.ResponseHeader)
+		fmt.Fprintf(b, "    timeouts%s\n", differences(reflect.ValueOf(builtInTimeouts), reflect.ValueOf(r.Timeouts), ""))
 	}
 	if r.Limits != builtInLimits {
-		fmt.Fprintf(b, "    limits maxRequestBodyBytes=%d\n", r.Limits.MaxRequestBodyBytes)
+		fmt.Fprintf(b, "    limits%s\n", differences(reflect.ValueOf(builtInLimits), reflect.ValueOf(r.Limits), ""))
+	}
+	if r.Rebalance {
+		fmt.Fprintf(b, "    rebalance\n")
+	}
+	if r.Session != (plan.Session{}) {
+		fmt.Fprintf(b, "    session cookie=%s lifetime=%s key=%x\n", r.Session.Cookie, r.Session.Lifetime, r.Session.Key[:4])
 	}
 	for _, l := range r.Legs {
 		if l.Invalid != "" {
@@ -225,18 +244,56 @@ func writeRule(b *bytes.Buffer, r *plan.Rule) {
 	}
 }
 
+// poolWords shows a key to people; of its policy, besides the balancer, what is
+// not built in.
 func poolWords(k plan.PoolKey) string {
-	return fmt.Sprintf("%s/%s:%d %s", k.Namespace, k.Service, k.Port, k.Policy.LoadBalancing.Balancer)
+	builtIn := builtInPolicy
+	builtIn.LoadBalancing.Balancer = k.Policy.LoadBalancing.Balancer
+	return fmt.Sprintf("%s/%s:%d %s%s", k.Namespace, k.Service, k.Port, k.Policy.LoadBalancing.Balancer,
+		differences(reflect.ValueOf(builtIn), reflect.ValueOf(k.Policy), ""))
+}
+
+// differences shows the fields in which b differs from a, as in " Active.Port=81".
+func differences(a, b reflect.Value, path string) string {
+	if set, ok := b.Interface().(plan.StatusSet); ok && a.Interface() != b.Interface() {
+		return fmt.Sprintf(" %s=%s", path, statusWords(set))
+	}
+	if b.Kind() != reflect.Struct {
+		if a.Interface() == b.Interface() {
+			return ""
+		}
+		return fmt.Sprintf(" %s=%v", path, b.Interface())
+	}
+	out := ""
+	for i := range b.NumField() {
+		out += differences(a.Field(i), b.Field(i), strings.TrimPrefix(path+"."+b.Type().Field(i).Name, "."))
+	}
+	return out
+}
+
+// statusWords shows a set of statuses as ranges.
+func statusWords(s plan.StatusSet) string {
+	var ranges []string
+	for code := 0; code < 640; code++ {
+		start := code
+		for s.Has(code) {
+			code++
+		}
+		if code > start {
+			ranges = append(ranges, fmt.Sprintf("%d-%d", start, code-1))
+		}
+	}
+	return "[" + strings.Join(ranges, " ") + "]"
 }
 
 // writeStatus shows verdicts to people, one object after the other.
 func writeStatus(r Result) []byte {
 	var all []string
 	for n, v := range r.Verdicts.Classes {
-		all = append(all, statusWords("ProxyClass "+n, v, ""))
+		all = append(all, objectWords("ProxyClass "+n, v, ""))
 	}
 	for n, v := range r.Verdicts.Policies {
-		all = append(all, statusWords("BackendPolicy "+n.String(), v, ""))
+		all = append(all, objectWords("BackendPolicy "+n.String(), v, ""))
 	}
 	for n, v := range r.Verdicts.Routes {
 		extra := ", not served"
@@ -245,13 +302,13 @@ func writeStatus(r Result) []byte {
 		} else if len(v.Hostnames) > 0 {
 			extra = fmt.Sprintf(", not served but on %q", v.Hostnames)
 		}
-		all = append(all, statusWords("ProxyRoute "+n.String(), v.Verdict, extra))
+		all = append(all, objectWords("ProxyRoute "+n.String(), v.Verdict, extra))
 	}
 	slices.Sort(all)
 	return []byte(strings.Join(all, ""))
 }
 
-func statusWords(object string, v Verdict, extra string) string {
+func objectWords(object string, v Verdict, extra string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: generation %d%s\n", object, v.Generation, extra)
 	for _, c := range v.Conditions {

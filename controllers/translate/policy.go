@@ -8,52 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
-	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 )
-
-// stanzas is BackendSettings as read from one place. It is comparable.
-type stanzas struct {
-	loadBalancing loadBalancing
-}
-
-// loadBalancing is the stanza of the same name.
-type loadBalancing struct {
-	set      bool
-	balancer plan.Balancer
-	problem  string // why the stanza cannot be used; names its place
-}
-
-// readStanzas reads the settings of a place; place is named in problems.
-func readStanzas(b *v1alpha1.BackendSettings, place string) stanzas {
-	var s stanzas
-	if b == nil || b.LoadBalancing == nil {
-		return s
-	}
-	s.loadBalancing.set = true
-	switch b.LoadBalancing.Type {
-	case "", v1alpha1.LoadBalancingLeastRequest:
-		s.loadBalancing.balancer = plan.LeastRequest
-	case v1alpha1.LoadBalancingRoundRobin:
-		s.loadBalancing.balancer = plan.RoundRobin
-	default:
-		s.loadBalancing.problem = fmt.Sprintf("%s: loadBalancing type %s is not known to this version",
-			place, quote(string(b.LoadBalancing.Type)))
-	}
-	return s
-}
-
-// effective takes each stanza whole from the first place that has it; places
-// are given nearest first.
-func effective(places ...stanzas) (policy plan.Policy, problem string) {
-	for _, s := range places {
-		if s.loadBalancing.set {
-			policy.LoadBalancing.Balancer = s.loadBalancing.balancer
-			problem = s.loadBalancing.problem
-			break
-		}
-	}
-	return policy, problem
-}
 
 // target is a Service, or one of its ports when port is not 0.
 type target struct {
@@ -63,7 +18,7 @@ type target struct {
 
 // policies is the outcome of all BackendPolicies.
 type policies struct {
-	won      map[target]stanzas // what holds on a target
+	won      map[target]*stanzas // what holds on a target
 	verdicts map[name]Verdict
 }
 
@@ -71,7 +26,7 @@ type policies struct {
 func judgePolicies(objects *gathered[*v1alpha1.BackendPolicy], services map[name]*service) policies {
 	ordered := slices.SortedFunc(objects.all(), byAge)
 
-	out := policies{won: make(map[target]stanzas), verdicts: make(map[name]Verdict, len(ordered))}
+	out := policies{won: make(map[target]*stanzas), verdicts: make(map[name]Verdict, len(ordered))}
 	owners := make(map[target]*v1alpha1.BackendPolicy)
 	for _, o := range ordered {
 		var j policyJudgment

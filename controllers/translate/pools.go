@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -16,11 +15,18 @@ import (
 // maxWarnings bounds Result.Warnings.
 const maxWarnings = 100
 
+// vantage is what the endpoints of a pool depend on besides the objects: where
+// the process runs, and whether it may reach local addresses.
+type vantage struct {
+	local      bool // Snapshot.AllowLocalEndpoints
+	zone, node string
+}
+
 // pool is the members of a plan.Pool and what they were made of.
 type pool struct {
 	group     *sliceGroup // nil: the Service has no EndpointSlices
 	port      string      // name of the port in the slices
-	local     bool        // local addresses were admitted
+	vantage   vantage
 	endpoints []plan.Endpoint
 	refused   []string // addresses that are not usable, in words
 }
@@ -51,22 +57,13 @@ func (p poolRefs) add(r *plan.Route, n int) (changed bool) {
 	return changed
 }
 
-func comparePoolKeys(a, b plan.PoolKey) int {
-	return cmp.Or(
-		cmp.Compare(a.Namespace, b.Namespace),
-		cmp.Compare(a.Service, b.Service),
-		cmp.Compare(a.Port, b.Port),
-		cmp.Compare(a.Policy.LoadBalancing.Balancer, b.Policy.LoadBalancing.Balancer),
-	)
-}
-
 // fillPools finds the endpoints of all pools, keeping those of which nothing
 // changed.
-func (b *Builder) fillPools(local bool) {
+func (b *Builder) fillPools() {
 	pools := make([]*pool, len(b.poolKeys))
 	plans := make([]plan.Pool, len(b.poolKeys))
 	for i, k := range b.poolKeys {
-		pools[i] = b.fillPool(k, b.pools[i], local)
+		pools[i] = b.fillPool(k, b.pools[i])
 		plans[i] = plan.Pool{Key: k, Endpoints: pools[i].endpoints}
 	}
 	b.pools = pools
@@ -75,12 +72,12 @@ func (b *Builder) fillPools(local bool) {
 }
 
 // refillPools is fillPools when only the slices of some Services changed.
-func (b *Builder) refillPools(changed map[name]struct{}, local bool) {
+func (b *Builder) refillPools(changed map[name]struct{}) {
 	plans := slices.Clone(b.result.Plan.Pools)
 	for n := range changed {
 		first, _ := slices.BinarySearchFunc(b.poolKeys, plan.PoolKey{Namespace: n.Namespace, Service: n.Name}, comparePoolKeys)
 		for i := first; i < len(b.poolKeys) && b.poolKeys[i].Namespace == n.Namespace && b.poolKeys[i].Service == n.Name; i++ {
-			b.pools[i] = b.fillPool(b.poolKeys[i], b.pools[i], local)
+			b.pools[i] = b.fillPool(b.poolKeys[i], b.pools[i])
 			plans[i].Endpoints = b.pools[i].endpoints
 		}
 	}
@@ -90,11 +87,11 @@ func (b *Builder) refillPools(changed map[name]struct{}, local bool) {
 
 // fillPool finds the endpoints of a pool, unless old still says them. Equal
 // endpoints keep their slice.
-func (b *Builder) fillPool(k plan.PoolKey, old *pool, local bool) *pool {
+func (b *Builder) fillPool(k plan.PoolKey, old *pool) *pool {
 	service := name{Namespace: k.Namespace, Name: k.Service}
 	port, _ := b.services.byName[service].port(intstr.FromInt32(int32(k.Port)))
-	p := &pool{group: b.slices.groups[service], port: port.name, local: local}
-	if old != nil && old.group == p.group && old.port == p.port && old.local == p.local {
+	p := &pool{group: b.slices.groups[service], port: port.name, vantage: b.vantage}
+	if old != nil && old.group == p.group && old.port == p.port && old.vantage == p.vantage {
 		return old
 	}
 	p.collect(service)
@@ -111,7 +108,7 @@ func (p *pool) collect(service name) {
 	if p.group == nil {
 		return
 	}
-	states := make(map[netip.AddrPort]plan.EndpointState)
+	members := make(map[netip.AddrPort]member)
 	refused := make(map[string]struct{})
 	for _, f := range p.group.members {
 		o := f.object
@@ -123,20 +120,23 @@ func (p *pool) collect(service name) {
 				}
 				// All addresses of an endpoint are the same process; the first
 				// is the one to use.
-				addr, why := readAddress(e.Addresses[0], p.local)
+				addr, why := readAddress(e.Addresses[0], p.vantage.local)
 				if why != "" {
 					refused[fmt.Sprintf("endpoint %s of Service %s is left out: %s", quote(e.Addresses[0]), service, why)] = struct{}{}
 					continue
 				}
-				key, state := netip.AddrPortFrom(addr, port), endpointState(e.Conditions)
-				if best, ok := states[key]; !ok || state < best {
-					states[key] = state
+				key := netip.AddrPortFrom(addr, port)
+				found := member{endpointState(e.Conditions), readHints(e.Hints, p.vantage)}
+				if known, ok := members[key]; ok {
+					found = known.merge(found)
 				}
+				members[key] = found
 			}
 		}
 	}
-	for addr, state := range states {
-		p.endpoints = append(p.endpoints, plan.Endpoint{Addr: addr, State: state})
+	near := nearness(members)
+	for addr, m := range members {
+		p.endpoints = append(p.endpoints, plan.Endpoint{Addr: addr, State: m.state, Far: m.state == plan.Ready && !near(m.hints)})
 	}
 	slices.SortFunc(p.endpoints, func(a, b plan.Endpoint) int { return a.Addr.Compare(b.Addr) })
 	for w := range refused {

@@ -76,7 +76,7 @@ func (s *service) portList() string {
 
 // leg compiles a backendRef under the policy that holds for it. problem is what
 // makes the whole rule unusable.
-func leg(ref *v1alpha1.BackendRef, in refInputs, near, far stanzas, routeNamespace string) (l plan.Leg, unresolved *refProblem, problem string) {
+func leg(ref *v1alpha1.BackendRef, in refInputs, near, far *stanzas, routeNamespace string) (l plan.Leg, unresolved *refProblem, problem string) {
 	l.Weight = 1
 	if ref.Weight != nil {
 		if *ref.Weight < 0 {

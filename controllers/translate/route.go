@@ -14,11 +14,12 @@ type routeInputs struct {
 	choice    classChoice
 	namespace *namespace  // nil: not known
 	refs      []refInputs // of all backendRefs, rule by rule
+	secret    string      // Snapshot.SessionSecret
 }
 
 // sameAs says that compiling the same spec would give the same.
 func (in *routeInputs) sameAs(o *routeInputs) bool {
-	return in.choice == o.choice && in.namespace == o.namespace && slices.Equal(in.refs, o.refs)
+	return in.choice == o.choice && in.namespace == o.namespace && in.secret == o.secret && slices.Equal(in.refs, o.refs)
 }
 
 // compiledRoute is what became of a route.

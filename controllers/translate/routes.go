@@ -73,7 +73,7 @@ func entriesByAge(a, b *routeEntry) int { return byAge(a.object(), b.object()) }
 
 // gatherInputs looks up what a route refers to. refs is a buffer.
 func (b *Builder) gatherInputs(r *v1alpha1.ProxyRoute, refs []refInputs) routeInputs {
-	in := routeInputs{choice: b.classes.choose(r), namespace: b.namespaces[r.Namespace], refs: refs[:0]}
+	in := routeInputs{choice: b.classes.choose(r), namespace: b.namespaces[r.Namespace], refs: refs[:0], secret: b.secret}
 	for i := range r.Spec.Rules {
 		rule := &r.Spec.Rules[i]
 		for j := range rule.BackendRefs {

@@ -51,6 +51,12 @@ func compileRule(o *v1alpha1.ProxyRoute, in *routeInputs, index int, ruleName, n
 	if out.rule.Limits, err = limits(r.Limits, defaults.Limits, className); err != nil {
 		invalid(err.Error())
 	}
+	if out.rule.Rebalance, err = rebalance(r.OnNoEndpoints); err != nil {
+		invalid(err.Error())
+	}
+	if out.rule.Session, err = session(r.SessionPersistence, o, ruleName, in.secret); err != nil {
+		invalid(err.Error())
+	}
 	out.compileLegs(o.Namespace, in.choice.class, r, refs, invalid)
 	if out.rule.Invalid != "" {
 		out.rule.Legs = nil
@@ -64,7 +70,7 @@ func compileRule(o *v1alpha1.ProxyRoute, in *routeInputs, index int, ruleName, n
 // compileLegs compiles the backendRefs of a rule.
 func (out *compiledRule) compileLegs(namespace string, c *class, r *v1alpha1.RouteRule, refs []refInputs, invalid func(why string)) {
 	near := readStanzas(r.BackendPolicy, "backendPolicy")
-	far := stanzas{}
+	var far *stanzas
 	if c != nil {
 		far = c.policy
 	}

@@ -15,15 +15,15 @@ import (
 type service struct {
 	external bool          // ExternalName: a DNS name, no endpoints
 	ports    []servicePort // in the order of the Service
-	policy   stanzas       // of the whole Service
+	policy   *stanzas      // of the whole Service; nil: none
 }
 
-// servicePort is a port of a Service. It is comparable.
+// servicePort is a port of a Service.
 type servicePort struct {
 	name     string
 	number   int32
 	protocol corev1.Protocol
-	policy   stanzas // of this port
+	policy   *stanzas // of this port; nil: none
 }
 
 func (p servicePort) tcp() bool { return p.protocol == "" || p.protocol == corev1.ProtocolTCP }
@@ -56,7 +56,11 @@ func (s *service) port(ref intstr.IntOrString) (servicePort, bool) {
 
 // sameAs says that nothing of what counts differs.
 func (s *service) sameAs(o *service) bool {
-	return s.external == o.external && s.policy == o.policy && slices.Equal(s.ports, o.ports)
+	return s.external == o.external && s.policy.sameAs(o.policy) && slices.EqualFunc(s.ports, o.ports, servicePort.sameAs)
+}
+
+func (p servicePort) sameAs(o servicePort) bool {
+	return p.name == o.name && p.number == o.number && p.protocol == o.protocol && p.policy.sameAs(o.policy)
 }
 
 func readService(o *corev1.Service) *service {
@@ -71,7 +75,7 @@ func readService(o *corev1.Service) *service {
 }
 
 // lay returns the Service under the policies that won it or its ports.
-func (s *service) lay(n name, won map[target]stanzas) *service {
+func (s *service) lay(n name, won map[target]*stanzas) *service {
 	l := &service{external: s.external, ports: slices.Clone(s.ports), policy: won[target{service: n}]}
 	for i := range l.ports {
 		l.ports[i].policy = won[target{service: n, port: l.ports[i].number}]
@@ -81,7 +85,7 @@ func (s *service) lay(n name, won map[target]stanzas) *service {
 
 // policed says that a policy was laid on the Service.
 func (s *service) policed() bool {
-	return s.policy != stanzas{} || slices.ContainsFunc(s.ports, func(p servicePort) bool { return p.policy != stanzas{} })
+	return s.policy != nil || slices.ContainsFunc(s.ports, func(p servicePort) bool { return p.policy != nil })
 }
 
 // services is all Services.

@@ -16,8 +16,11 @@ import (
 // What holds where neither the rule nor its class says anything. There is no
 // bound on the whole request: it would cut honest large transfers.
 var (
-	builtInTimeouts = plan.Timeouts{Connect: 3 * time.Second, ResponseHeader: 60 * time.Second}
-	builtInLimits   = plan.Limits{MaxRequestBodyBytes: 16 << 20}
+	builtInTimeouts = plan.Timeouts{
+		Connect: 3 * time.Second, ResponseHeader: 60 * time.Second,
+		RequestBodyIdle: 15 * time.Second, ResponseBodyIdle: 60 * time.Second, StreamIdle: time.Hour,
+	}
+	builtInLimits = plan.Limits{MaxRequestBodyBytes: 16 << 20, MinRequestBodyRate: 240}
 )
 
 // timeouts takes the stanza of the rule, else that of the class, else the
@@ -40,6 +43,9 @@ func timeouts(rule, class *v1alpha1.Timeouts, className string) (plan.Timeouts, 
 		{"request", stanza.Request, &out.Request},
 		{"connect", stanza.Connect, &out.Connect},
 		{"responseHeader", stanza.ResponseHeader, &out.ResponseHeader},
+		{"requestBodyIdle", stanza.RequestBodyIdle, &out.RequestBodyIdle},
+		{"responseBodyIdle", stanza.ResponseBodyIdle, &out.ResponseBodyIdle},
+		{"streamIdle", stanza.StreamIdle, &out.StreamIdle},
 	} {
 		if f.from == nil {
 			continue
@@ -60,14 +66,32 @@ func limits(rule, class *v1alpha1.Limits, className string) (plan.Limits, error)
 		stanza = class
 	}
 	out := builtInLimits
-	if stanza == nil || stanza.MaxRequestBodyBytes == nil {
+	if stanza == nil {
 		return out, nil
 	}
-	n, err := parseByteSize(*stanza.MaxRequestBodyBytes)
-	if err != nil {
-		return builtInLimits, fmt.Errorf("%slimits.maxRequestBodyBytes: %w", defaultsOf(className, inherited), err)
+	for _, f := range []struct {
+		name string
+		from *v1alpha1.ByteSize
+		to   *int64
+	}{
+		{"maxRequestBodyBytes", stanza.MaxRequestBodyBytes, &out.MaxRequestBodyBytes},
+		{"maxResponseBodyBytes", stanza.MaxResponseBodyBytes, &out.MaxResponseBodyBytes},
+	} {
+		if f.from == nil {
+			continue
+		}
+		n, err := parseByteSize(*f.from)
+		if err != nil {
+			return builtInLimits, fmt.Errorf("%slimits.%s: %w", defaultsOf(className, inherited), f.name, err)
+		}
+		*f.to = n
 	}
-	out.MaxRequestBodyBytes = n
+	if rate := stanza.MinRequestBodyRate; rate != nil {
+		if *rate < 0 {
+			return builtInLimits, fmt.Errorf("%slimits.minRequestBodyRate: %d is negative", defaultsOf(className, inherited), *rate)
+		}
+		out.MinRequestBodyRate = int64(*rate)
+	}
 	return out, nil
 }
 

@@ -25,6 +25,14 @@ type Snapshot struct {
 	// AllowLocalEndpoints admits loopback and link-local endpoint addresses.
 	// In a cluster they would reach the proxy's own node, so there it is off.
 	AllowLocalEndpoints bool
+
+	// Zone and Node are where the process runs, for topology hints; "" = not
+	// known, so hints say nothing.
+	Zone, Node string
+
+	// SessionSecret goes into the keys that seal session cookies. Where routes
+	// have UIDs, which clients do not know and all replicas do, it may be empty.
+	SessionSecret []byte
 }
 
 // Result is what a Snapshot means.

@@ -1,0 +1,140 @@
+package v1alpha1_test
+
+import (
+	"strings"
+)
+
+// What follows are the bad stanzas of BackendSettings, wherever they stand, and
+// bad sessions.
+
+func badSessions(add adder) {
+	const kind, path, at = "ProxyRoute", "rules.0.sessionPersistence.", "spec.rules[0].sessionPersistence."
+	add(kind, "rules.0.onNoEndpoints", "Retry", "spec.rules[0].onNoEndpoints", supported("Reject", "Rebalance"))
+	add(kind, path+"type", "Header", at+"type", supported("Cookie"))
+	add(kind, path+"sessionName", "", at+"sessionName", tooShort)
+	add(kind, path+"sessionName", strings.Repeat("a", 65), at+"sessionName", tooLong(64))
+	for _, name := range []string{"a b", "a;b", "a=b", `a"b`, "h\u00e9"} {
+		add(kind, path+"sessionName", name, at+"sessionName", mismatch(tokenPattern))
+	}
+	place{kind, path, at}.durations(add, "absoluteTimeout")
+}
+
+func (at place) durations(add adder, field string) { badDurations(at.add(add), field) }
+
+// badNumbers are those outside of a range.
+func badNumbers(add stanzaAdder, field string, low, high int) {
+	add(field, low-1, field, atLeast(low))
+	add(field, high+1, field, atMost(high))
+}
+
+func badLoadBalancing(add stanzaAdder) {
+	const at = "loadBalancing."
+	add(at+"type", "Best", at+"type", supported("LeastRequest", "RoundRobin", "PeakEWMA", "ConsistentHash", "Random", "FirstHealthy"))
+	const hash = "consistentHash is for type: ConsistentHash, and required there"
+	add(at+"type", "Random", "loadBalancing", hash)
+	add(at+"type", unset{}, "loadBalancing", hash)
+	add(at+"consistentHash", unset{}, "loadBalancing", hash)
+	add(at+"consistentHash.type", "Body", at+"consistentHash.type", supported("Header", "Cookie", "QueryParam", "SourceIP"))
+	add(at+"consistentHash.type", unset{}, at+"consistentHash.type", "Required value")
+	const name = "name is required, except for type: SourceIP, which has none"
+	add(at+"consistentHash.type", "SourceIP", at+"consistentHash", name)
+	add(at+"consistentHash.name", unset{}, at+"consistentHash", name)
+	for _, kind := range []string{"Header", "Cookie"} {
+		add(at+"consistentHash", map[string]any{"type": kind, "name": "a b"}, at+"consistentHash", "name must be a token (RFC 9110, 5.6.2)")
+	}
+	add(at+"consistentHash.name", "", at+"consistentHash.name", tooShort)
+	add(at+"consistentHash.name", strings.Repeat("a", 257), at+"consistentHash.name", tooLong(256))
+	add(at+"slowStart.window", unset{}, at+"slowStart.window", "Required value")
+	badDurations(add, at+"slowStart.window")
+	badNumbers(add, at+"slowStart.minWeightPercent", 1, 100)
+	add(at+"topology", "Near", at+"topology", supported("PreferClose", "Off"))
+}
+
+func badActiveChecks(add stanzaAdder) {
+	const active = "healthCheck.active"
+	const at = active + "."
+	add(at+"type", "ICMP", at+"type", supported("HTTP", "TCP", "GRPC"))
+	badDurations(add, at+"interval")
+	badDurations(add, at+"timeout")
+	for _, interval := range []string{"0s", "99ms", "1h1ms"} {
+		add(at+"interval", interval, active, "interval must be 100ms to 1h")
+	}
+	add(at+"timeout", "0s", active, "timeout must not be 0s")
+	const shorter = "timeout (default 5s) must be shorter than interval (default 10s)"
+	add(at+"timeout", "10s", active, shorter)
+	add(active, map[string]any{"timeout": "10s"}, active, shorter)
+	add(active, map[string]any{"interval": "5s"}, active, shorter)
+	badNumbers(add, at+"jitterPercent", 0, 50)
+	badNumbers(add, at+"unhealthyThreshold", 1, 100)
+	badNumbers(add, at+"healthyThreshold", 1, 100)
+	badNumbers(add, at+"port", 1, 65535)
+
+	add(at+"type", "TCP", active, "http is for type: HTTP")
+	for _, kind := range []string{"HTTP", "TCP"} {
+		add(active, map[string]any{"type": kind, "grpc": map[string]any{}}, active, "grpc is for type: GRPC")
+	}
+	for _, path := range []string{"", "health", "/a b", "/a#b", "/h\u00e9", "/a\nb"} {
+		add(at+"http.path", path, at+"http.path", mismatch(checkPathPattern))
+	}
+	add(at+"http.path", "/"+strings.Repeat("a", 1024), at+"http.path", tooLong(1024))
+	for _, host := range []string{"", "*.example.com", "a:80", "A.example.com", "a..b"} {
+		add(at+"http.hostname", host, at+"http.hostname", mismatch(exactHostPattern))
+	}
+	add(at+"http.hostname", strings.Repeat("a.", 127), at+"http.hostname", tooLong(253))
+	add(at+"http.method", "POST", at+"http.method", supported("GET", "HEAD", "OPTIONS"))
+	add(at+"http.expectedStatuses", []any{}, at+"http.expectedStatuses", tooFew)
+	badStatuses(add, at+"http.expectedStatuses")
+
+	service := func(value string) any {
+		return map[string]any{"type": "GRPC", "grpc": map[string]any{"service": value}}
+	}
+	add(active, service(""), at+"grpc.service", tooShort)
+	add(active, service(strings.Repeat("a", 257)), at+"grpc.service", tooLong(256))
+	add(active, service("a b"), at+"grpc.service", mismatch(`^[!-~]*$`))
+}
+
+func badStatuses(add stanzaAdder, field string) {
+	statuses := func(start, end int) any { return map[string]any{"start": start, "end": end} }
+	add(field, many(17, func(int) any { return statuses(500, 500) }), field, tooMany(16))
+	add(field+".0.start", unset{}, field+"[0].start", "Required value")
+	add(field+".0.end", unset{}, field+"[0].end", "Required value")
+	add(field+".0", statuses(99, 600), field+"[0].start", atLeast(100))
+	add(field+".0", statuses(99, 600), field+"[0].end", atMost(599))
+	add(field+".0", statuses(600, 99), field+"[0].start", atMost(599))
+	add(field+".0", statuses(600, 99), field+"[0].end", atLeast(100))
+	add(field+".0", statuses(300, 299), field+"[0]", "start must not be above end")
+}
+
+func badPassiveChecks(add stanzaAdder) {
+	const passive = "healthCheck.passive"
+	const at = passive + "."
+	badNumbers(add, "healthCheck.panicThresholdPercent", 0, 100)
+	badNumbers(add, at+"consecutiveFailures", 0, 1000)
+	badStatuses(add, at+"statuses")
+	badDurations(add, at+"baseEjectionTime")
+	badDurations(add, at+"maxEjectionTime")
+	add(at+"baseEjectionTime", "99ms", passive, "baseEjectionTime must be at least 100ms")
+	const longer = "maxEjectionTime (default 5m) must not be shorter than baseEjectionTime (default 30s)"
+	add(at+"maxEjectionTime", "29s", passive, longer)
+	add(at+"baseEjectionTime", "5m1ms", passive, longer)
+	badNumbers(add, at+"maxEjectionPercent", 1, 100)
+	add(at+"failurePercent.threshold", unset{}, at+"failurePercent.threshold", "Required value")
+	badNumbers(add, at+"failurePercent.threshold", 0, 100)
+	badNumbers(add, at+"failurePercent.minRequests", 1, 1000000)
+	badDurations(add, at+"failurePercent.window")
+	for _, window := range []string{"0s", "999ms", "10m1ms"} {
+		add(at+"failurePercent.window", window, at+"failurePercent", "window must be 1s to 10m")
+	}
+}
+
+func badConnections(add stanzaAdder) {
+	badNumbers(add, "connection.maxIdlePerEndpoint", 0, 65535)
+	badDurations(add, "connection.idleTimeout")
+	badDurations(add, "connection.maxAge")
+}
+
+const (
+	tokenPattern     = "^[A-Za-z0-9!#$%&'*+\\-.^_`|~]+$"
+	checkPathPattern = `^/[!-"$-~]*$`
+	exactHostPattern = `^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+)
