@@ -12,6 +12,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/admin"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/server"
@@ -37,6 +38,8 @@ type Config struct {
 	// TrustedProxies are the peers whose X-Forwarded-* and Forwarded are
 	// believed.
 	TrustedProxies proxy.Prefixes
+	// Clients are the bounds on clients that no rule sets.
+	Clients proxy.ClientLimits
 	// AdminToken is the bearer token for everything on the admin port but the
 	// probes; "" is none.
 	AdminToken string
@@ -92,11 +95,10 @@ func New(c Config) *Engine {
 		addrs: make(map[string]net.Addr),
 	}
 	e.registry = e.newRegistry()
-	e.proxy = proxy.New(e.telemetry, c.Dial, c.Log)
-	e.proxy.Trust(c.TrustedProxies)
+	e.proxy = proxy.New(e.telemetry, proxy.Config{Dial: c.Dial, Trusted: c.TrustedProxies, Clients: c.Clients, Log: c.Log})
 	e.server = server.New(e.proxy, server.Config{
 		MaxConnections: e.maxConnections(), MaxConnectionsPerIP: c.MaxConnectionsPerIP, PerIPExempt: c.TrustedProxies,
-		ProxyProtocol: c.ProxyProtocol, Log: c.Log,
+		ProxyProtocol: c.ProxyProtocol, HeaderTimeout: c.Clients.WithDefaults().HeaderTimeout, Log: c.Log,
 	})
 	e.registerMetrics()
 	return e
@@ -261,6 +263,8 @@ func (e *Engine) registerMetrics() {
 	e.telemetry.RegisterCounter("ferrum_accept_errors_total", "Failures to accept a client connection.",
 		func() float64 { return float64(s.AcceptErrors.Load()) })
 	e.telemetry.RegisterUpstreams(e.upstreamStats)
+	e.telemetry.RegisterGauge("ferrum_buffer_bytes", "Bytes in the buffers of connections that have something to do.",
+		func() float64 { return float64(http1.HeldBytes()) })
 	e.telemetry.RegisterGauge("ferrum_connections_open", "Client connections that are open.",
 		func() float64 { return float64(s.Open.Load()) })
 	for why, name := range server.Refusals {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 )
 
 // Config is every setting of the process. What belongs to a route, a Service or
@@ -33,7 +35,13 @@ type Config struct {
 		MaxConnections int
 		// MaxConnectionsPerIP are those of one client address; 0 = no limit.
 		MaxConnectionsPerIP int
-		ProxyProtocol       struct {
+		// HeaderTimeout of a request's head, KeepAliveTimeout between two
+		// requests, WriteTimeout of a peer that takes nothing.
+		HeaderTimeout, KeepAliveTimeout, WriteTimeout time.Duration
+		// MaxHeaderBytes and MaxHeaderFields of a request's head,
+		// MaxRequestLineBytes of its first line.
+		MaxHeaderBytes, MaxHeaderFields, MaxRequestLineBytes int
+		ProxyProtocol                                        struct {
 			// TrustedCIDRs are the peers whose connections begin with a PROXY
 			// header; none = off.
 			TrustedCIDRs []netip.Prefix
@@ -89,6 +97,9 @@ func DefaultConfig() *Config {
 	c := &Config{}
 	c.HTTP.Address = ":8080"
 	c.HTTP.ReusePort = true
+	clients := proxy.ClientLimits{}.WithDefaults()
+	c.HTTP.HeaderTimeout, c.HTTP.KeepAliveTimeout, c.HTTP.WriteTimeout = clients.HeaderTimeout, clients.KeepAliveTimeout, clients.WriteTimeout
+	c.HTTP.MaxHeaderBytes, c.HTTP.MaxHeaderFields, c.HTTP.MaxRequestLineBytes = clients.MaxHeaderBytes, clients.MaxHeaderFields, clients.MaxRequestLine
 	c.Admin.Address = ":9090"
 	c.Drain.Delay = 5 * time.Second
 	c.Drain.Timeout = 30 * time.Second
@@ -116,6 +127,12 @@ func (c *Config) settings() []setting {
 		{"http.reusePort", "http-reuse-port", "let another process of the same user listen on the same port, to take over while this one drains", (*toggle)(&c.HTTP.ReusePort)},
 		{"http.maxConnections", "max-connections", "client connections at the same time; more get 503. 0 = half of the limit of open files", (*limit)(&c.HTTP.MaxConnections)},
 		{"http.maxConnectionsPerIP", "max-connections-per-ip", "of these, from the same address (trusted proxies excepted); 0 = no limit", (*limit)(&c.HTTP.MaxConnectionsPerIP)},
+		{"http.headerTimeout", "", "time that a client has for the head of a request; on a new connection from its start", (*duration)(&c.HTTP.HeaderTimeout)},
+		{"http.keepAliveTimeout", "", "time between two requests after which a client's connection is closed", (*duration)(&c.HTTP.KeepAliveTimeout)},
+		{"http.writeTimeout", "", "time in which a client or endpoint has to take something of what is written to it", (*duration)(&c.HTTP.WriteTimeout)},
+		{"http.maxHeaderBytes", "", "bytes of a request's head, at most 65536; more get 431", (*count)(&c.HTTP.MaxHeaderBytes)},
+		{"http.maxHeaderFields", "", "fields of a request's head; more get 431", (*count)(&c.HTTP.MaxHeaderFields)},
+		{"http.maxRequestLineBytes", "", "bytes of a request's first line; more get 414", (*count)(&c.HTTP.MaxRequestLineBytes)},
 		{"http.proxyProtocol.trustedCIDRs", "proxy-protocol-cidrs", "load balancers whose connections begin with a PROXY header, version 1 or 2; from here it is required", &cidrs{to: &c.HTTP.ProxyProtocol.TrustedCIDRs}},
 		{"forwarded.trustedCIDRs", "forwarded-cidrs", "proxies whose X-Forwarded-* and Forwarded are believed; those of others are overwritten", &cidrs{to: &c.Forwarded.TrustedCIDRs}},
 		{"admin.address", "admin", `address of /livez, /readyz, /metrics and /debug; "" = off`, (*address)(&c.Admin.Address)},
@@ -166,6 +183,17 @@ func loadConfig(file string, flags *pflag.FlagSet) (*Config, error) {
 func (c *Config) validate() error {
 	if c.Manifests != "" && c.Kubeconfig != "" {
 		return errors.New("manifests and kubeconfig are both set: serve files or a cluster, not both")
+	}
+	for _, s := range []struct {
+		key string
+		d   time.Duration
+	}{{"headerTimeout", c.HTTP.HeaderTimeout}, {"keepAliveTimeout", c.HTTP.KeepAliveTimeout}, {"writeTimeout", c.HTTP.WriteTimeout}} {
+		if s.d == 0 {
+			return fmt.Errorf("http.%s is 0: a client could hold its connection for ever", s.key)
+		}
+	}
+	if c.HTTP.MaxHeaderBytes > proxy.MaxHeaderBytes {
+		return fmt.Errorf("http.maxHeaderBytes is %d: the most there can be is %d", c.HTTP.MaxHeaderBytes, proxy.MaxHeaderBytes)
 	}
 	if c.HTTP.Address == "" && c.Admin.Address == "" {
 		return errors.New("http.address and admin.address are both off: nothing would listen")

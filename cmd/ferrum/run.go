@@ -14,6 +14,7 @@ import (
 
 	"github.com/ferrum-proxy/ferrum-proxy/controllers"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/telemetry"
 )
 
@@ -65,6 +66,7 @@ func run(ctx context.Context, c *Config, stdout, stderr io.Writer) error {
 		MaxConnectionsPerIP: c.HTTP.MaxConnectionsPerIP,
 		ProxyProtocol:       c.HTTP.ProxyProtocol.TrustedCIDRs,
 		TrustedProxies:      c.Forwarded.TrustedCIDRs,
+		Clients:             clientLimits(c),
 		Admin:               c.Admin.Address,
 		AdminToken:          token,
 		Pprof:               c.Admin.Pprof,
@@ -88,6 +90,14 @@ func run(ctx context.Context, c *Config, stdout, stderr io.Writer) error {
 	}
 	log.Info("stopped")
 	return nil
+}
+
+func clientLimits(c *Config) proxy.ClientLimits {
+	h := &c.HTTP
+	return proxy.ClientLimits{
+		HeaderTimeout: h.HeaderTimeout, KeepAliveTimeout: h.KeepAliveTimeout, WriteTimeout: h.WriteTimeout,
+		MaxHeaderBytes: h.MaxHeaderBytes, MaxHeaderFields: h.MaxHeaderFields, MaxRequestLine: h.MaxRequestLineBytes,
+	}
 }
 
 // newSource returns what feeds the engine until its context ends.

@@ -49,10 +49,11 @@ func newWire(tb testing.TB, request, response string) *wire {
 	}()
 	tel := telemetry.New(telemetry.Config{AccessLog: telemetry.AccessLogConfig{Format: "json", Out: io.Discard}})
 	tb.Cleanup(func() { _ = tel.Close(tb.Context()) })
-	p := proxy.New(tel, nil, logr.Discard())
+	config := proxy.Config{Log: logr.Discard()}
 	if strings.Contains(request, "X-Forwarded-For") {
-		p.Trust(proxy.Prefixes{netip.MustParsePrefix("127.0.0.0/8")})
+		config.Trusted = proxy.Prefixes{netip.MustParsePrefix("127.0.0.0/8")}
 	}
+	p := proxy.New(tel, config)
 	reg := upstream.NewRegistry()
 	pl := onePool(back.Addr().String())
 	reg.Prepare(pl.Pools)

@@ -73,7 +73,7 @@ func (ex *exchange) connectTo() (reused bool, reason Reason) {
 	ex.now = time.Now()
 	ex.connect = ex.now.Sub(began)
 	if err == nil {
-		ex.up, ex.upMade = http1.NewConn(nc, writeStall), ex.now
+		ex.up, ex.upMade = http1.NewConn(nc, ex.p.clients.WriteTimeout), ex.now
 		return false, ReasonOK
 	}
 	ex.detail = err.Error()

@@ -39,18 +39,25 @@ type bed struct {
 // goroutine is left.
 func inBubble(t *testing.T, f func(t *testing.T, b *bed)) {
 	t.Helper()
+	inTrustingBubble(t, nil, f)
+}
+
+// inTrustingBubble is inBubble with a proxy that believes some peers.
+func inTrustingBubble(t *testing.T, trusted proxy.Prefixes, f func(t *testing.T, b *bed)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBed(t)
+		b := newBed(t, trusted)
 		defer b.close()
 		f(t, b)
 	})
 }
 
-func newBed(t *testing.T) *bed {
+// newBed returns a proxy that believes the trusted peers.
+func newBed(t *testing.T, trusted proxy.Prefixes) *bed {
 	b := &bed{t: t, net: memnet.New(), reg: upstream.NewRegistry(), sink: &sink{}, front: netip.MustParseAddrPort("192.0.2.80:80")}
 	dial := func(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) { return b.net.Dial(addr) }
 	log := funcr.New(func(_, args string) { t.Error("the proxy complains: " + args) }, funcr.Options{})
-	b.proxy = proxy.New(b.sink, dial, log)
+	b.proxy = proxy.New(b.sink, proxy.Config{Dial: dial, Trusted: trusted, Log: log})
 	b.srv = server.New(b.proxy, server.Config{})
 	go b.srv.Serve(b.net.Listen(b.front))
 	synctest.Wait()

@@ -52,8 +52,8 @@ var plain = []string{
 }
 
 func TestWhoTheClientIsCannotBeSpoofedInAnySpelling(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bed) {
-		b.proxy.Trust(proxy.Prefixes{netip.MustParsePrefix("10.0.0.0/8")}) // not the client
+	notTheClient := proxy.Prefixes{netip.MustParsePrefix("10.0.0.0/8")}
+	inTrustingBubble(t, notTheClient, func(t *testing.T, b *bed) {
 		b.httpBackend(backendAddr, echoHeader)
 		b.apply(onePool(backendAddr))
 		c := b.dial()
@@ -76,8 +76,8 @@ func TestWhoTheClientIsCannotBeSpoofedInAnySpelling(t *testing.T) {
 // trusting is a bed whose clients are trusted, as is 10.0.0.0/8.
 func trusting(t *testing.T, f func(t *testing.T, b *bed)) {
 	t.Helper()
-	inBubble(t, func(t *testing.T, b *bed) {
-		b.proxy.Trust(proxy.Prefixes{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8:a::/48")})
+	trusted := proxy.Prefixes{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8:a::/48")}
+	inTrustingBubble(t, trusted, func(t *testing.T, b *bed) {
 		b.httpBackend(backendAddr, echoHeader)
 		b.apply(onePool(backendAddr))
 		f(t, b)
@@ -237,8 +237,7 @@ func FuzzForwardedFor(f *testing.F) {
 		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r >= 0x7f }) || len(value) > 16<<10 {
 			return // the parser of heads refuses it
 		}
-		inBubble(t, func(t *testing.T, b *bed) {
-			b.proxy.Trust(trust)
+		inTrustingBubble(t, trust, func(t *testing.T, b *bed) {
 			b.httpBackend(backendAddr, echoHeader)
 			b.apply(onePool(backendAddr))
 			a := b.dial().get("GET / HTTP/1.1", shopHost, "X-Forwarded-For: "+value)

@@ -13,23 +13,9 @@ import (
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
 )
 
-// Timeouts that no rule sets.
-const (
-	// HeaderTimeout bounds the wait for the first byte of a new connection's
-	// first request, with everything that comes before it.
-	HeaderTimeout = 10 * time.Second
-	// headerTimeout bounds the reading of a request's head from its first byte.
-	headerTimeout = HeaderTimeout
-	// keepAliveTimeout is how long a client's connection may be idle between
-	// two requests.
-	keepAliveTimeout = 75 * time.Second
-	// writeStall bounds the time for which a peer takes nothing of what is
-	// written to it.
-	writeStall = 60 * time.Second
-	// clientCheck is how often a wait for the upstream looks whether the client
-	// is still there.
-	clientCheck = time.Second
-)
+// clientCheck is how often a wait for the upstream looks whether the client is
+// still there.
+const clientCheck = time.Second
 
 // Dial connects to an endpoint within timeout; 0 is no bound.
 type Dial func(addr netip.AddrPort, timeout time.Duration) (net.Conn, error)
@@ -73,25 +59,25 @@ type Proxy struct {
 	dial      Dial
 	log       logr.Logger
 	trusted   Prefixes
+	clients   ClientLimits
+	heads     http1.Limits
 	exchanges sync.Pool
 }
 
 // New returns a Proxy without a table: every request is answered with 503 until
-// Publish. A nil dial connects by TCP.
-func New(sink Sink, dial Dial, log logr.Logger) *Proxy {
-	if dial == nil {
-		dial = dialTCP
+// Publish.
+func New(sink Sink, c Config) *Proxy {
+	p := &Proxy{
+		sink: sink, unmatched: sink.Series(RuleID{}), dial: c.Dial, log: c.Log, trusted: c.Trusted,
+		clients: c.Clients.WithDefaults(),
 	}
-	p := &Proxy{sink: sink, unmatched: sink.Series(RuleID{}), dial: dial, log: log}
+	if p.dial == nil {
+		p.dial = dialTCP
+	}
+	p.heads = http1.Limits{MaxLine: p.clients.MaxRequestLine, MaxHeadBytes: p.clients.MaxHeaderBytes, MaxFields: p.clients.MaxHeaderFields}
 	p.exchanges.New = func() any { return newExchange(p) }
 	return p
 }
-
-// Trust makes the proxy believe what peers with these addresses say of the
-// requests that they forward: in X-Forwarded-For, X-Forwarded-Proto,
-// X-Forwarded-Host, X-Forwarded-Port and Forwarded. It is called before anything
-// is served.
-func (p *Proxy) Trust(proxies Prefixes) { p.trusted = proxies }
 
 func dialTCP(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) {
 	// No keep-alive: a connection that is idle is not kept for a minute, and one
@@ -111,7 +97,7 @@ func (p *Proxy) ServeConn(nc net.Conn, life Life) {
 	c := newClient(p, nc, life)
 	defer c.close()
 	defer c.contain()
-	c.until = c.life.Peer().Since.Add(HeaderTimeout)
+	c.until = life.Peer().Since.Add(p.clients.HeaderTimeout)
 	for life.Idle() {
 		if c.AwaitData(c.until, c.serve) != nil || c.over {
 			return
@@ -130,7 +116,7 @@ func (p *Proxy) ServeConn(nc net.Conn, life Life) {
 			return
 		}
 		c.Release()
-		c.until = end.Add(keepAliveTimeout)
+		c.until = end.Add(c.p.clients.KeepAliveTimeout)
 	}
 }
 
@@ -176,7 +162,7 @@ func (c *client) inline() (now, until time.Time, again bool) {
 		keep = c.life.Idle()
 	}
 	c.over = !keep
-	c.until = end.Add(keepAliveTimeout)
+	c.until = end.Add(c.p.clients.KeepAliveTimeout)
 	return end, c.until, keep
 }
 
@@ -212,6 +198,7 @@ type client struct {
 	serve http1.Inline   // inline, bound once
 	ex    *exchange      // of a request that was begun
 	until time.Time      // until when the next request is waited for
+	begun bool           // the head of a request was read
 	over  bool           // nothing more is served
 	// trusted: the peer is a proxy that is believed.
 	trusted bool
@@ -226,7 +213,7 @@ type client struct {
 }
 
 func newClient(p *Proxy, nc net.Conn, life Life) *client {
-	c := &client{Conn: http1.NewConn(nc, writeStall), p: p, life: life, peer: life.Peer().Addr}
+	c := &client{Conn: http1.NewConn(nc, p.clients.WriteTimeout), p: p, life: life, peer: life.Peer().Addr}
 	c.serve = c.inline
 	c.addr = c.peer
 	c.trusted = p.trusted.Has(c.peer.Addr())

@@ -11,7 +11,7 @@ import (
 // whole looks at what is there of the request and reports whether it can be
 // served without reading more from the client.
 func (ex *exchange) whole() bool {
-	done, err := ex.c.BufferedRequest(&http1.DefaultLimits, &ex.req)
+	done, err := ex.c.BufferedRequest(&ex.p.heads, &ex.req)
 	ex.parsed, ex.parseErr = done || err != nil, err
 	if !done {
 		return err != nil
@@ -23,9 +23,14 @@ func (ex *exchange) whole() bool {
 func (ex *exchange) receive() Reason {
 	err := ex.parseErr
 	if !ex.parsed {
-		err = ex.c.ReadRequest(&http1.DefaultLimits, &ex.req, ex.start.Add(headerTimeout))
+		since := ex.start
+		if !ex.c.begun { // a PROXY header and a late first byte count, too
+			since = ex.c.life.Peer().Since
+		}
+		err = ex.c.ReadRequest(&ex.p.heads, &ex.req, since.Add(ex.p.clients.HeaderTimeout))
 		ex.now = time.Now()
 	}
+	ex.c.begun = true
 	if err == nil {
 		ex.reqBody.Reset(ex.c.Conn, max(ex.req.ContentLength, 0), ex.req.Chunked, false, 0)
 		ex.closing = ex.closing || ex.req.Close

@@ -42,7 +42,7 @@ func overTCP(t *testing.T, responseHeader time.Duration, script func(c net.Conn,
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := proxy.New(s, nil, logr.Discard())
+	p := proxy.New(s, proxy.Config{Log: logr.Discard()})
 	p.Publish(table)
 	go func() {
 		for {

@@ -6,7 +6,6 @@ import (
 	"os"
 	"sync"
 
-	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxyproto"
 )
 
@@ -23,7 +22,7 @@ var headers = sync.Pool{New: func() any { return new([proxyproto.MaxSize]byte) }
 func (s *Server) readHeader(c *conn) bool {
 	buf := headers.Get().(*[proxyproto.MaxSize]byte)
 	defer headers.Put(buf)
-	if err := c.nc.SetReadDeadline(c.peer.Since.Add(proxy.HeaderTimeout)); err != nil {
+	if err := c.nc.SetReadDeadline(c.peer.Since.Add(s.config.HeaderTimeout)); err != nil {
 		_ = c.nc.Close() // it is closed already
 		return false
 	}

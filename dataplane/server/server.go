@@ -32,6 +32,9 @@ type Config struct {
 	// ProxyProtocol are the peers whose connections begin with a PROXY header,
 	// version 1 or 2. Theirs must, those of all others must not.
 	ProxyProtocol proxy.Prefixes
+	// HeaderTimeout bounds the reading of a PROXY header from the start of the
+	// connection; not 0 when there are such peers.
+	HeaderTimeout time.Duration
 	// Log receives what goes wrong; the zero value discards it.
 	Log logr.Logger
 }

@@ -1,0 +1,57 @@
+package proxy
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/go-logr/logr"
+)
+
+// Config is what a Proxy is made with. Its zero value is good.
+type Config struct {
+	// Dial connects to endpoints; nil is TCP.
+	Dial Dial
+	// Trusted are the peers that are believed what they say of the requests that
+	// they forward: in X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host,
+	// X-Forwarded-Port and Forwarded.
+	Trusted Prefixes
+	// Clients are the bounds that no rule sets.
+	Clients ClientLimits
+	Log     logr.Logger
+}
+
+// ClientLimits bound what a client can take before a rule has a say. A field
+// that is 0 has its default.
+type ClientLimits struct {
+	// HeaderTimeout bounds the reading of a request's head from its first byte;
+	// on a new connection from its start, with everything before it. 10 s.
+	HeaderTimeout time.Duration
+	// KeepAliveTimeout is how long a connection may be idle between two
+	// requests. 75 s.
+	KeepAliveTimeout time.Duration
+	// WriteTimeout bounds the time for which a peer, client or endpoint, takes
+	// nothing of what is written to it. 60 s.
+	WriteTimeout time.Duration
+	// MaxHeaderBytes of a request's head as a whole; over it 431. 64 KiB, which
+	// is also the most there can be.
+	MaxHeaderBytes int
+	// MaxHeaderFields of a request; over it 431. 100.
+	MaxHeaderFields int
+	// MaxRequestLine in bytes; over it 414. 8 KiB.
+	MaxRequestLine int
+}
+
+// WithDefaults returns the limits with those filled in that are 0.
+func (l ClientLimits) WithDefaults() ClientLimits {
+	return ClientLimits{
+		HeaderTimeout:    cmp.Or(l.HeaderTimeout, 10*time.Second),
+		KeepAliveTimeout: cmp.Or(l.KeepAliveTimeout, 75*time.Second),
+		WriteTimeout:     cmp.Or(l.WriteTimeout, 60*time.Second),
+		MaxHeaderBytes:   min(cmp.Or(l.MaxHeaderBytes, MaxHeaderBytes), MaxHeaderBytes),
+		MaxHeaderFields:  cmp.Or(l.MaxHeaderFields, 100),
+		MaxRequestLine:   cmp.Or(l.MaxRequestLine, 8<<10),
+	}
+}
+
+// MaxHeaderBytes is the largest head that there is a buffer for.
+const MaxHeaderBytes = 64 << 10
