@@ -20,8 +20,8 @@
 // needs come to life), publish (one pointer; a request loads it once and keeps
 // it to its end), retire (what the plan does not have ends; requests in flight
 // finish on the pointers they hold). Pools, their connections and counts, what is
-// known of the health of their endpoints, and
-// the series of rules survive a swap by their identity; the table does not.
+// known of the health of their endpoints, and the series of rules survive a swap
+// by their identity; the table does not.
 //
 // An Engine's methods may be called concurrently.
 package dataplane

@@ -123,6 +123,7 @@ func TestAnEndpointThatWasEjectedIsNotAsked(t *testing.T) {
 		if got := b.dial().get("GET / HTTP/1.1", shopHost); got.StatusCode != 502 {
 			t.Errorf("%d", got.StatusCode)
 		}
+		synctest.Wait() // a request ends after its answer
 		b.namedBackends("10.0.0.2:8080")
 		if got := b.dial().get("GET / HTTP/1.1", shopHost); got.body != "10.0.0.2:8080" {
 			t.Errorf("after its ejection: %d %q", got.StatusCode, got.body)

@@ -265,7 +265,7 @@ func TestGRPCChecksAskTheHealthService(t *testing.T) {
 }
 
 func TestAPassingCheckEndsNoEjectionAndAFailingOneKeepsItOut(t *testing.T) {
-	inClinic(t, 3, keyWith(plan.LeastRequest, active(plan.CheckHTTP), passive), func(c *clinic) {
+	inClinic(t, 4, keyWith(plan.LeastRequest, active(plan.CheckHTTP), passive), func(c *clinic) {
 		time.Sleep(time.Second)
 		failTimes(c.Pool, addr(0), 5)
 		until := c.view(0).Until
@@ -280,11 +280,16 @@ func TestAPassingCheckEndsNoEjectionAndAFailingOneKeepsItOut(t *testing.T) {
 			t.Fatal("the ejection is not over")
 		}
 		c.wantOthers(0) // no trial while its checks fail
+		failTimes(c.Pool, addr(1), 5)
+		time.Sleep(33 * time.Second)
+		turn := c.trial(1) // though that of another one is due
+		done(&turn)
+		c.wantTold("1: serving>ejected", "1: ejected>probing", "1: probing>serving")
 
 		c.answer[0].Store(200)
 		time.Sleep(25 * time.Second)
 		c.wantTold("0: unhealthy>ejected")
-		turn := c.trial(0)
+		turn = c.trial(0)
 		done(&turn)
 		c.wantTold("0: ejected>probing", "0: probing>serving")
 	})
