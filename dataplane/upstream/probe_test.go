@@ -37,7 +37,6 @@ type clinic struct {
 	*ward
 	net    *memnet.Network
 	answer [8]atomic.Int32 // status of each endpoint; 0: silence
-	delay  atomic.Int64    // of each connection
 	seenMu sync.Mutex
 	checks [8][]checkSeen
 
