@@ -57,7 +57,7 @@ func streamBackend(t *testing.T) (addr string, event chan<- string) {
 			t.Error(err)
 			return
 		}
-		defer c.CloseNow()
+		defer func() { _ = c.CloseNow() }() // it is over
 		c.SetReadLimit(-1)
 		for {
 			kind, message, err := c.Read(r.Context())
@@ -177,12 +177,11 @@ func TestAWebSocketEchoes(t *testing.T) {
 	p, _ := startStreaming(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(p.http, "http")+"/ws", &websocket.DialOptions{Host: "stream.example.com"})
+	c, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(p.http, "http")+"/ws", &websocket.DialOptions{Host: "stream.example.com"}) //nolint:bodyclose // the body is the connection
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = res // its body is the connection
-	defer c.CloseNow()
+	defer func() { _ = c.CloseNow() }() // if it is not closed properly
 	c.SetReadLimit(-1)
 	wantFlat(t, p, func() {
 		for _, size := range []int{0, 1, 125, 70_000, 8 << 20} {

@@ -45,7 +45,7 @@ func (ex *exchange) pumpBody(now time.Time) (reason Reason, whole bool) {
 	ex.noteStream(ex.req.Fields)
 	pace := pace{rate: ex.rule.limits.MinRequestBodyRate}
 	for moved := now; !b.Done(); {
-		until, late := ex.uploadUntil(moved, now, &pace)
+		until, _ := ex.uploadUntil(moved, now, &pace)
 		n, srcErr, dstErr := ex.pumpPiece(until, &now, &pace)
 		if n > 0 {
 			moved = now
@@ -60,7 +60,7 @@ func (ex *exchange) pumpBody(now time.Time) (reason Reason, whole bool) {
 		default:
 			// Something may have passed the other way, or the response begun,
 			// since the deadline was set.
-			if until, late = ex.uploadUntil(moved, now, &pace); !until.IsZero() && !now.Before(until) {
+			if until, late := ex.uploadUntil(moved, now, &pace); !until.IsZero() && !now.Before(until) {
 				return late, false
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"text/template"
 	"time"
@@ -121,7 +122,9 @@ func proxies() []proxy {
 
 func ferrumArgs(j job) []string {
 	return []string{"run", "--manifests", ".", "--http", j.Listen, "--admin", j.Admin,
-		"--access-log", onOff(j.AccessLog, "json", "off"), "--drain-delay", "0s", "--drain-timeout", "1s"}
+		"--access-log", onOff(j.AccessLog, "json", "off"), "--drain-delay", "0s", "--drain-timeout", "1s",
+		// Its default keeps half of the open files for endpoints.
+		"--max-connections", strconv.Itoa(j.OpenFiles())}
 }
 
 func onOff(b bool, on, off string) string {
