@@ -52,9 +52,19 @@ type Conn struct {
 // NewConn wraps a connection. A write fails when the peer takes nothing for
 // writeStall, or for as little as half of it; 0 is no bound.
 func NewConn(nc net.Conn, writeStall time.Duration) *Conn {
-	c := &Conn{nc: nc, writeStall: writeStall}
-	c.bindRaw()
+	c := new(Conn)
+	c.Reset(nc, writeStall)
 	return c
+}
+
+// Reset makes c what NewConn returns, so that it can be used for one connection
+// after the other. The one before must be closed, its buffers freed and nobody
+// else hold c. A nil nc lets go of the one before.
+func (c *Conn) Reset(nc net.Conn, writeStall time.Duration) {
+	read, send := c.rawRead, c.rawSend
+	*c = Conn{nc: nc, writeStall: writeStall} //nolint:govet // nobody holds the atomic
+	c.rawRead, c.rawSend = read, send
+	c.bindRaw()
 }
 
 // NetConn returns the connection below.

@@ -50,7 +50,9 @@ func (c *Conn) bindRaw() {
 		return
 	}
 	c.tcp, c.raw = tcp, raw
-	c.rawRead, c.rawSend = c.onReadable, c.onWritable
+	if c.rawRead == nil {
+		c.rawRead, c.rawSend = c.onReadable, c.onWritable
+	}
 }
 
 // onReadable is called by RawConn.Read: first at once, then whenever the

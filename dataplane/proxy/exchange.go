@@ -104,7 +104,7 @@ func (ex *exchange) begin(c *client) {
 	ex.start = time.Now()
 	ex.now = ex.start
 	ex.series = ex.p.unmatched
-	ex.reqBody.Reset(c.Conn, 0, false, false, 0)
+	ex.reqBody.Reset(&c.Conn, 0, false, false, 0)
 	ex.closing = c.life.Draining()
 }
 

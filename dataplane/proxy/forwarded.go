@@ -42,12 +42,12 @@ func (p Prefixes) Has(a netip.Addr) bool {
 // whose oldest entries go first, and of its Forwarded, which goes whole. Bytes.
 const maxForwarded = 4 << 10
 
-// newPeerNames returns what is the same for all requests of a connection. For a
-// trusted proxy: its element of Forwarded, without the host. For everybody else:
-// X-Forwarded-For, X-Real-IP, X-Forwarded-Proto, and Forwarded to the same point.
-func newPeerNames(peer netip.Addr, trusted bool) []byte {
-	var scratch [256]byte
-	out := scratch[:0]
+// appendPeerNames appends what is the same for all requests of a connection. For
+// a trusted proxy: its element of Forwarded, without the host. For everybody
+// else: X-Forwarded-For, X-Real-IP, X-Forwarded-Proto, and Forwarded to the same
+// point.
+func appendPeerNames(out []byte, peer netip.Addr, trusted bool) []byte {
+	out = slices.Grow(out, 128) // what an IPv4 address takes
 	if !trusted {
 		out = append(appendAddr(append(out, "X-Forwarded-For: "...), peer), "\r\n"...)
 		if peer.IsValid() {
@@ -61,7 +61,7 @@ func newPeerNames(peer netip.Addr, trusted bool) []byte {
 	} else {
 		out = appendAddr(out, peer)
 	}
-	return bytes.Clone(append(out, ";proto=http"...))
+	return append(out, ";proto=http"...)
 }
 
 func appendAddr(out []byte, a netip.Addr) []byte {
@@ -74,8 +74,8 @@ func appendAddr(out []byte, a netip.Addr) []byte {
 // appendForwarded appends the fields of the table above.
 func (ex *exchange) appendForwarded(out []byte) []byte {
 	c := ex.c
-	if c.names == nil {
-		c.names = newPeerNames(c.peer.Addr(), c.trusted)
+	if len(c.names) == 0 {
+		c.names = appendPeerNames(c.names, c.peer.Addr(), c.trusted)
 	}
 	host := ex.req.Authority
 	if c.trusted {
@@ -110,7 +110,7 @@ func appendHostParameter(out, authority []byte) []byte {
 	return append(out, authority...)
 }
 
-// appendBelieved appends the same fields as newPeerNames has, to the same point,
+// appendBelieved appends the same fields as appendPeerNames has, to the same point,
 // for a peer that is trusted.
 func (ex *exchange) appendBelieved(out []byte) []byte {
 	c := ex.c

@@ -62,6 +62,7 @@ type Proxy struct {
 	clients   ClientLimits
 	heads     http1.Limits
 	exchanges sync.Pool
+	idle      sync.Pool // of clients
 }
 
 // New returns a Proxy without a table: every request is answered with 503 until
@@ -94,9 +95,8 @@ func (p *Proxy) Table() *Table { return p.table.Load() }
 
 // ServeConn serves one client connection until it ends, and closes it.
 func (p *Proxy) ServeConn(nc net.Conn, life Life) {
-	c := newClient(p, nc, life)
-	defer c.close()
-	defer c.contain()
+	c := p.lendClient(nc, life)
+	defer c.end()
 	c.until = life.Peer().Since.Add(p.clients.HeaderTimeout)
 	for life.Idle() {
 		if c.AwaitData(c.until, c.serve) != nil || c.over {
@@ -120,17 +120,20 @@ func (p *Proxy) ServeConn(nc net.Conn, life Life) {
 	}
 }
 
-// contain keeps a defect of ours that panics from ending more than this one
-// connection.
-func (c *client) contain() {
+// end closes the connection. A defect of ours that panics ends no more than this
+// one.
+func (c *client) end() {
 	v := recover()
-	if v == nil {
-		return
+	if v != nil {
+		c.linger = false
+		c.p.log.Error(nil, "a connection made the proxy panic and is closed", "panic", v, "stack", string(debug.Stack()))
+		if c.ex != nil {
+			c.ex.panicked()
+		}
 	}
-	c.linger = false
-	c.p.log.Error(nil, "a connection made the proxy panic and is closed", "panic", v, "stack", string(debug.Stack()))
-	if c.ex != nil {
-		c.ex.panicked()
+	c.close()
+	if v == nil { // else who knows what it holds
+		c.p.returnClient(c)
 	}
 }
 
@@ -190,19 +193,24 @@ func newExchange(p *Proxy) *exchange {
 
 // client is a client's connection and what every request on it has in common.
 type client struct {
-	*http1.Conn
+	http1.Conn
 	p     *Proxy
+	serve http1.Inline // inline, bound once
+	clientState
+}
+
+// clientState is what a client forgets when its connection ends.
+type clientState struct {
 	life  Life
 	peer  netip.AddrPort // whose the connection is
 	addr  netip.AddrPort // the client of the request: peer, or whom it speaks for
-	serve http1.Inline   // inline, bound once
 	ex    *exchange      // of a request that was begun
 	until time.Time      // until when the next request is waited for
 	begun bool           // the head of a request was read
 	over  bool           // nothing more is served
 	// trusted: the peer is a proxy that is believed.
 	trusted bool
-	// names are what backends are told of peer (newPeerNames), once that was
+	// names are what backends are told of peer (appendPeerNames), once that was
 	// needed.
 	names []byte
 	// linger: the client may still be sending; closing at once would make the
@@ -212,12 +220,26 @@ type client struct {
 	abort bool
 }
 
-func newClient(p *Proxy, nc net.Conn, life Life) *client {
-	c := &client{Conn: http1.NewConn(nc, p.clients.WriteTimeout), p: p, life: life, peer: life.Peer().Addr}
-	c.serve = c.inline
+// lendClient makes a client of a connection; they are pooled, because they are
+// large and connections may be short.
+func (p *Proxy) lendClient(nc net.Conn, life Life) *client {
+	c, _ := p.idle.Get().(*client)
+	if c == nil {
+		c = &client{p: p}
+		c.serve = c.inline
+	}
+	c.Reset(nc, p.clients.WriteTimeout)
+	c.life, c.peer = life, life.Peer().Addr
 	c.addr = c.peer
 	c.trusted = p.trusted.Has(c.peer.Addr())
 	return c
+}
+
+// returnClient takes back one whose connection is closed.
+func (p *Proxy) returnClient(c *client) {
+	c.Reset(nil, 0)
+	c.clientState = clientState{names: c.names[:0]}
+	p.idle.Put(c)
 }
 
 const (

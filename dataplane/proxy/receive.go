@@ -32,7 +32,7 @@ func (ex *exchange) receive() Reason {
 	}
 	ex.c.begun = true
 	if err == nil {
-		ex.reqBody.Reset(ex.c.Conn, max(ex.req.ContentLength, 0), ex.req.Chunked, false, 0)
+		ex.reqBody.Reset(&ex.c.Conn, max(ex.req.ContentLength, 0), ex.req.Chunked, false, 0)
 		ex.closing = ex.closing || ex.req.Close
 		ex.requestID()
 		ex.findClient()

@@ -112,8 +112,8 @@ func (ex *exchange) stream(encode bool) Reason {
 		until, _ := ex.idleUntil(moved, ex.rule.timeouts.ResponseBodyIdle, ReasonResponseBodyTimeout)
 		var n int64
 		var srcErr, dstErr error
-		if !encode && b.CanSplice(ex.c.Conn) {
-			n, srcErr, dstErr = b.Splice(ex.c.Conn, ex.now, ex.tick(until))
+		if !encode && b.CanSplice(&ex.c.Conn) {
+			n, srcErr, dstErr = b.Splice(&ex.c.Conn, ex.now, ex.tick(until))
 		} else {
 			n, srcErr, dstErr = ex.streamPiece(encode, until)
 		}

@@ -25,7 +25,7 @@ func (ex *exchange) tunnel() Reason {
 		return clientWriteReason(err)
 	}
 	ex.status = 101
-	ex.reqBody.Reset(ex.c.Conn, http1.UntilClose, false, false, 0)
+	ex.reqBody.Reset(&ex.c.Conn, http1.UntilClose, false, false, 0)
 	ex.resBody.Reset(ex.up, http1.UntilClose, false, false, 0)
 
 	ends := tunnelEnds{started: ex.now}
@@ -40,7 +40,7 @@ func (ex *exchange) tunnel() Reason {
 		}()
 		ends.pass(ex, &ex.reqBody, ex.up, ReasonClientGone, ReasonResponseCut)
 	}()
-	ends.pass(ex, &ex.resBody, ex.c.Conn, ReasonResponseCut, ReasonClientGone)
+	ends.pass(ex, &ex.resBody, &ex.c.Conn, ReasonResponseCut, ReasonClientGone)
 	<-done
 	return ends.reason
 }
@@ -63,7 +63,7 @@ func (e *tunnelEnds) pass(ex *exchange, b *http1.Body, dst *http1.Conn, srcGone,
 			e.active.Store(int64(time.Since(e.started)))
 		}
 		switch {
-		case dstErr == http1.ErrTimeout && dst == ex.c.Conn:
+		case dstErr == http1.ErrTimeout && dst == &ex.c.Conn:
 			e.fail(ex, ReasonClientStalled)
 			return
 		case dstErr != nil:
