@@ -54,6 +54,9 @@ type health struct {
 	why   string
 }
 
+// trialPause is the time between two trials of which the first said nothing.
+const trialPause = time.Second
+
 // phase is what requests say.
 type phase uint8
 
@@ -124,8 +127,12 @@ func jitter(d time.Duration) time.Duration {
 // try makes the next request the trial.
 func (h *health) try() { h.phase = probing }
 
-// release gives the trial up undecided: another request may be it.
-func (h *health) release(now time.Time) { h.phase, h.until = ejected, now }
+// release gives the trial up undecided: another request may be it, a little
+// later. Clients that do not wait for a silent endpoint would else be sent to it
+// one after another.
+func (h *health) release(now time.Time) {
+	h.phase, h.until = ejected, now.Add(min(h.last, trialPause))
+}
 
 // succeed is the end of a good trial.
 func (h *health) succeed(now time.Time) { h.phase, h.returned = serving, now }
