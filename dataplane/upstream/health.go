@@ -44,7 +44,7 @@ type health struct {
 	phase   phase
 	failing bool
 
-	until    time.Time     // phase ejected: when its time is up
+	until    time.Time     // not serving: when a request may try it
 	row      int           // ejections in a row
 	last     time.Duration // of the last ejection, without chance
 	returned time.Time     // from the last ejection
@@ -54,8 +54,13 @@ type health struct {
 	why   string
 }
 
-// trialPause is the time between two trials of which the first said nothing.
-const trialPause = time.Second
+const (
+	// trialPause is the time between two trials of which the first said nothing.
+	trialPause = time.Second
+	// trialLimit is how long a trial keeps other requests from being one: it may
+	// be an upload of hours.
+	trialLimit = 2 * time.Minute
+)
 
 // phase is what requests say.
 type phase uint8
@@ -87,7 +92,7 @@ func (h *health) sound() bool { return h.phase == serving && !h.failing }
 
 // due reports whether a trial may be made.
 func (h *health) due(now time.Time) bool {
-	return h.phase == ejected && !h.failing && !now.Before(h.until)
+	return h.phase != serving && !h.failing && !now.Before(h.until)
 }
 
 // eject takes the endpoint out after failures.
@@ -125,7 +130,7 @@ func jitter(d time.Duration) time.Duration {
 }
 
 // try makes the next request the trial.
-func (h *health) try() { h.phase = probing }
+func (h *health) try(now time.Time) { h.phase, h.until = probing, now.Add(trialLimit) }
 
 // release gives the trial up undecided: another request may be it, a little
 // later. Clients that do not wait for a silent endpoint would else be sent to it

@@ -577,3 +577,23 @@ func TestTrialsThatClientsAbandonDoNotFollowOneAnotherAtOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestATrialThatTakesHoursKeepsNoOtherFromBeingOne(t *testing.T) {
+	inWard(t, 2, keyWith(plan.LeastRequest, passive), func(w *ward) {
+		failTimes(w.Pool, addr(0), 5)
+		time.Sleep(33 * time.Second)
+		upload := w.trial(0)
+		time.Sleep(2*time.Minute - s)
+		w.wantOthers(0)
+		time.Sleep(s)
+		if !w.Eligible(w.Endpoints()[0], time.Now()) {
+			t.Error("it is not due")
+		}
+		turn := w.trial(0)
+		w.wantOthers(0)
+		done(&turn)
+		w.wantTold("0: serving>ejected", "0: ejected>probing", "0: probing>serving")
+		upload.Release(time.Now(), upstream.Failure, "upstream_reset") // it says nothing of now
+		w.wantTold()
+	})
+}
