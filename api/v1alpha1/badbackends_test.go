@@ -73,7 +73,7 @@ func badActiveChecks(add stanzaAdder) {
 	for _, kind := range []string{"HTTP", "TCP"} {
 		add(active, map[string]any{"type": kind, "grpc": map[string]any{}}, active, "grpc is for type: GRPC")
 	}
-	for _, path := range []string{"", "health", "/a b", "/a#b", "/h\u00e9", "/a\nb"} {
+	for _, path := range []string{"", "health", "/a b", "/a#b", "/h\u00e9", "/a\nb", "/a%zz", "/a?b=%"} {
 		add(at+"http.path", path, at+"http.path", mismatch(checkPathPattern))
 	}
 	add(at+"http.path", "/"+strings.Repeat("a", 1024), at+"http.path", tooLong(1024))
@@ -135,6 +135,6 @@ func badConnections(add stanzaAdder) {
 
 const (
 	tokenPattern     = "^[A-Za-z0-9!#$%&'*+\\-.^_`|~]+$"
-	checkPathPattern = `^/[!-"$-~]*$`
+	checkPathPattern = `^/([!"$&-~]|%[0-9a-fA-F]{2})*$`
 	exactHostPattern = `^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 )

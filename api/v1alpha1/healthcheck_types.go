@@ -111,7 +111,7 @@ type HTTPCheck struct {
 	// Path of the request, with its query if it has one. Default "/".
 	//
 	// +kubebuilder:validation:MaxLength=1024
-	// +kubebuilder:validation:Pattern=`^/[!-"$-~]*$`
+	// +kubebuilder:validation:Pattern=`^/([!"$&-~]|%[0-9a-fA-F]{2})*$`
 	// +optional
 	Path *string `json:"path,omitempty"`
 

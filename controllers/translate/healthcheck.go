@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"regexp"
 	"strings"
 	"time"
 
@@ -77,7 +78,7 @@ func readHTTPCheck(f *fields, from *v1alpha1.HTTPCheck, c *plan.ActiveCheck) {
 	if from == nil {
 		return
 	}
-	c.Path = f.match(at+"path", from.Path, c.Path, isOriginForm, `a path of visible ASCII characters without "#"`)
+	c.Path = f.match(at+"path", from.Path, c.Path, isOriginForm, `a path of visible ASCII characters without "#" and with whole escapes`)
 	c.Host = f.match(at+"hostname", from.Hostname, "", isExactHostname, "a hostname")
 	c.Method = f.match(at+"method", from.Method, c.Method, isCheckMethod, "GET, HEAD or OPTIONS")
 	c.Expected = f.statuses(at+"expectedStatuses", from.ExpectedStatuses, c.Expected)
@@ -118,6 +119,10 @@ func isVisible(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 }
 
+// brokenEscape is a percent sign that begins no escape, as none that is followed
+// by less than two digits does (RFC 3986, 2.1). net/http parses no such path.
+var brokenEscape = regexp.MustCompile(`%($|.$|[^0-9a-fA-F]|.[^0-9a-fA-F])`)
+
 func isOriginForm(s string) bool {
-	return strings.HasPrefix(s, "/") && isVisible(s) && !strings.Contains(s, "#")
+	return strings.HasPrefix(s, "/") && isVisible(s) && !strings.Contains(s, "#") && !brokenEscape.MatchString(s)
 }

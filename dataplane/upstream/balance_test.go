@@ -408,3 +408,44 @@ func TestAPickAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestSlowStartHoldsInAPoolOfTwoUnderLoad(t *testing.T) {
+	for _, b := range balancers[:3] {
+		synctest.Test(t, func(t *testing.T) {
+			r := upstream.NewRegistry()
+			k := keyWith(b, func(p *plan.Policy) {
+				p.LoadBalancing.SlowStart, p.LoadBalancing.SlowStartMinPercent = time.Hour, 10
+			})
+			r.Prepare(pools(k, 1))
+			r.Prepare(pools(k, 2))
+			got := drive(r.Pool(k), 3, func(netip.AddrPort) time.Duration { return 10 * time.Millisecond })
+			share := float64(got[addr(1)]) / float64(got[addr(0)]+got[addr(1)])
+			t.Logf("%s: %.3f", b, share)
+			if share > 0.2 || share < 0.04 {
+				t.Errorf("%s: with a tenth of the weight it gets %.3f", b, share)
+			}
+		})
+	}
+}
+
+func TestWhatAnotherPoolHasInFlightIsNotCountedAgainstTheHash(t *testing.T) {
+	plain, hashed := keyWith(plan.LeastRequest), keyWith(plan.ConsistentHash)
+	for _, order := range [][2]plan.PoolKey{{plain, hashed}, {hashed, plain}} {
+		r := upstream.NewRegistry()
+		r.Prepare(pools(order[0], 10))
+		r.Prepare(append(pools(order[0], 10), pools(order[1], 10)...)) // two policies for one Service port
+		before := owners(r.Pool(hashed), 1000)
+		for range 1000 {
+			take(r.Pool(plain)) // WebSockets, say
+		}
+		moved := 0
+		for i, a := range owners(r.Pool(hashed), 1000) {
+			if a != before[i] {
+				moved++
+			}
+		}
+		if moved > 0 {
+			t.Errorf("%d of 1000 keys moved", moved)
+		}
+	}
+}

@@ -36,6 +36,9 @@ type checker struct {
 	http *http.Transport // of CheckHTTP and CheckGRPC
 }
 
+// ofCheck is the key under which the context of a check is in its values.
+type ofCheck struct{}
+
 // maxCheckHead bounds the header, and maxCheckBody what is read of the body, of
 // the response to a check.
 const (
@@ -53,6 +56,11 @@ func newChecker(c *plan.ActiveCheck, dial Dial) *checker {
 			to, err := netip.ParseAddrPort(addr)
 			if err != nil {
 				return nil, err
+			}
+			// The one given goes on when the request's has ended: net/http would
+			// keep the connection for another request, of which there is none.
+			if own, ok := ctx.Value(ofCheck{}).(context.Context); ok {
+				ctx = own
 			}
 			return dial(ctx, to)
 		},
@@ -76,6 +84,7 @@ func (k *checker) check(ctx context.Context, addr netip.AddrPort) error {
 		addr = netip.AddrPortFrom(addr.Addr(), k.Port)
 	}
 	var err error
+	ctx = context.WithValue(ctx, ofCheck{}, ctx)
 	switch k.Type {
 	case plan.CheckTCP:
 		var c net.Conn

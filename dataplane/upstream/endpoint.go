@@ -15,7 +15,8 @@ type Endpoint struct {
 
 	pool *Pool
 	// load is shared with the endpoint of the same address in the pool that
-	// this one's took over from, whose requests are still in flight.
+	// this one's took over from, whose requests are still in flight; not when
+	// one of the pools compares it with what it has in flight itself.
 	load *load
 	salt uint64 // a hash of the address
 
@@ -74,14 +75,16 @@ func (e *Endpoint) InFlight() int64 { return e.load.inFlight.Load() }
 // the same Service port under another policy; its pool's mutex is held. What
 // the new policy does not judge is not taken over: nothing would ever end it.
 func (e *Endpoint) inherit(old *Endpoint, now time.Time) {
-	e.load = old.load
+	if !e.pool.hashed && !old.pool.hashed { // a bound is of what its own pool has
+		e.load = old.load
+	}
 	e.rampEnd.Store(min(old.rampEnd.Load(), e.pool.since(now)+int64(e.pool.Key.Policy.LoadBalancing.SlowStart)))
 	e.health = old.health
 	if !e.pool.Key.Policy.Passive.On() {
 		e.health.forgive()
 	}
 	if e.health.phase == probing {
-		e.health.release(now) // its trial reports to the old one
+		e.health.phase, e.health.until = ejected, now // its trial reports to the old one
 	}
 	if e.pool.Key.Policy.Active.Type == plan.CheckNone {
 		e.health.failing = false

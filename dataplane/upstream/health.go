@@ -44,7 +44,7 @@ type health struct {
 	phase   phase
 	failing bool
 
-	until    time.Time     // phase ejected: when its time is up
+	until    time.Time     // not serving: when a request may try it
 	row      int           // ejections in a row
 	last     time.Duration // of the last ejection, without chance
 	returned time.Time     // from the last ejection
@@ -53,6 +53,14 @@ type health struct {
 	since time.Time
 	why   string
 }
+
+const (
+	// trialPause is the time between two trials of which the first said nothing.
+	trialPause = time.Second
+	// trialLimit is how long a trial keeps other requests from being one: it may
+	// be an upload of hours.
+	trialLimit = 2 * time.Minute
+)
 
 // phase is what requests say.
 type phase uint8
@@ -84,7 +92,7 @@ func (h *health) sound() bool { return h.phase == serving && !h.failing }
 
 // due reports whether a trial may be made.
 func (h *health) due(now time.Time) bool {
-	return h.phase == ejected && !h.failing && !now.Before(h.until)
+	return h.phase != serving && !h.failing && !now.Before(h.until)
 }
 
 // eject takes the endpoint out after failures.
@@ -122,10 +130,14 @@ func jitter(d time.Duration) time.Duration {
 }
 
 // try makes the next request the trial.
-func (h *health) try() { h.phase = probing }
+func (h *health) try(now time.Time) { h.phase, h.until = probing, now.Add(trialLimit) }
 
-// release gives the trial up undecided: another request may be it.
-func (h *health) release(now time.Time) { h.phase, h.until = ejected, now }
+// release gives the trial up undecided: another request may be it, a little
+// later. Clients that do not wait for a silent endpoint would else be sent to it
+// one after another.
+func (h *health) release(now time.Time) {
+	h.phase, h.until = ejected, now.Add(min(h.last, trialPause))
+}
 
 // succeed is the end of a good trial.
 func (h *health) succeed(now time.Time) { h.phase, h.returned = serving, now }

@@ -286,6 +286,8 @@ func TestATrialThatSaysNothingLeavesItToAnotherRequest(t *testing.T) {
 		turn := w.trial(0)
 		turn.Release(time.Now(), upstream.Inconclusive, "client_gone")
 		w.wantState(0, "ejected")
+		w.wantOthers(0)
+		time.Sleep(time.Second)
 		turn = w.trial(0)
 		turn.Release(time.Now(), upstream.Success, "ok")
 		w.wantState(0, "serving")
@@ -552,4 +554,46 @@ func TestEligibleIsWhatIsPicked(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestTrialsThatClientsAbandonDoNotFollowOneAnotherAtOnce(t *testing.T) {
+	inWard(t, 3, keyWith(plan.LeastRequest, passive), func(w *ward) {
+		failTimes(w.Pool, addr(0), 5)
+		time.Sleep(33 * time.Second)
+		trials := 0
+		for range 1000 { // ten seconds
+			turn := take(w.Pool)
+			time.Sleep(10 * time.Millisecond)
+			if turn.Endpoint.Addr == addr(0) {
+				trials++
+				turn.Release(time.Now(), upstream.Inconclusive, "client_gone")
+				continue
+			}
+			done(&turn)
+		}
+		t.Logf("%d trials, %d transitions", trials, len(w.told))
+		if trials > 11 {
+			t.Errorf("%d trials in ten seconds", trials)
+		}
+	})
+}
+
+func TestATrialThatTakesHoursKeepsNoOtherFromBeingOne(t *testing.T) {
+	inWard(t, 2, keyWith(plan.LeastRequest, passive), func(w *ward) {
+		failTimes(w.Pool, addr(0), 5)
+		time.Sleep(33 * time.Second)
+		upload := w.trial(0)
+		time.Sleep(2*time.Minute - s)
+		w.wantOthers(0)
+		time.Sleep(s)
+		if !w.Eligible(w.Endpoints()[0], time.Now()) {
+			t.Error("it is not due")
+		}
+		turn := w.trial(0)
+		w.wantOthers(0)
+		done(&turn)
+		w.wantTold("0: serving>ejected", "0: ejected>probing", "0: probing>serving")
+		upload.Release(time.Now(), upstream.Failure, "upstream_reset") // it says nothing of now
+		w.wantTold()
+	})
 }

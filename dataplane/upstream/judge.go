@@ -151,7 +151,7 @@ func (p *Pool) takeTrial(now time.Time) (t Turn, ok bool) {
 		if e.State() != m.base || !e.health.due(now) {
 			continue
 		}
-		n := p.step(e, now, "its ejection is over: one request tries it", (*health).try)
+		n := p.step(e, now, "its ejection is over: one request tries it", func(h *health) { h.try(now) })
 		t = e.hold()
 		t.trial = true
 		p.mu.Unlock()

@@ -69,7 +69,7 @@ func (p *Pool) publish(r *roster) (panicChanged bool) {
 			if !e.far.Load() {
 				closeBy++
 			}
-		} else if e.health.phase == ejected && !e.health.failing {
+		} else if e.health.phase != serving && !e.health.failing {
 			next.nextTrial = min(next.nextTrial, p.since(e.health.until))
 		}
 	}

@@ -98,13 +98,23 @@ func (p *Pool) draw(open []*Endpoint, t int64, ramping bool, not *Endpoint) (e *
 	return e
 }
 
+// drawTwo draws two endpoints. While one is in its slow start they may be the
+// same one: as the only other endpoint of two it would be drawn every time, and
+// taken whenever it is less busy, whatever its weight.
+func (p *Pool) drawTwo(open []*Endpoint, t int64, ramping bool) (a, b *Endpoint) {
+	a = p.draw(open, t, ramping, nil)
+	if ramping {
+		return a, p.draw(open, t, ramping, nil)
+	}
+	return a, p.draw(open, t, ramping, a)
+}
+
 // leastBusy draws two endpoints and takes the one with fewer requests in flight
 // (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing"). One
 // that is in its slow start is drawn less often and is to be less busy by its
 // weight.
 func (p *Pool) leastBusy(open []*Endpoint, t int64, ramping bool) *Endpoint {
-	a := p.draw(open, t, ramping, nil)
-	b := p.draw(open, t, ramping, a)
+	a, b := p.drawTwo(open, t, ramping)
 	na, nb := a.load.inFlight.Load(), b.load.inFlight.Load()
 	if ramping {
 		na, nb = na*int64(p.weight(b, t)), nb*int64(p.weight(a, t))
@@ -118,8 +128,7 @@ func (p *Pool) leastBusy(open []*Endpoint, t int64, ramping bool) *Endpoint {
 // fastest is leastBusy by what a request would cost: latency times what is in
 // flight.
 func (p *Pool) fastest(open []*Endpoint, t int64, ramping bool) *Endpoint {
-	a := p.draw(open, t, ramping, nil)
-	b := p.draw(open, t, ramping, a)
+	a, b := p.drawTwo(open, t, ramping)
 	wa, wb := uint64(weightOne), uint64(weightOne)
 	if ramping {
 		wa, wb = p.weight(a, t), p.weight(b, t)

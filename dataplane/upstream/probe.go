@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -87,25 +88,27 @@ func (p *Pool) nudge() {
 func (p *Pool) dueChecks(now time.Time) (due []*Endpoint, next time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	running := 0
-	all := p.members.Load().all
-	for _, e := range all {
-		if e.probe.running {
-			running++
-		}
-	}
+	free := maxParallelChecks
 	next = time.Hour
-	for _, e := range all {
+	for _, e := range p.members.Load().all {
 		b := &e.probe
 		switch {
-		case b.running || e.State() != plan.Ready:
+		case b.running:
+			free--
+		case e.State() != plan.Ready:
 		case now.Before(b.due):
 			next = min(next, b.due.Sub(now))
-		case running < maxParallelChecks:
-			running++
-			b.running = true
+		default:
 			due = append(due, e)
 		}
+	}
+	if len(due) > free {
+		// Who has waited longest goes first: else some would never be checked.
+		slices.SortStableFunc(due, func(a, b *Endpoint) int { return a.probe.due.Compare(b.probe.due) })
+		due = due[:max(free, 0)]
+	}
+	for _, e := range due {
+		e.probe.running = true
 	}
 	return due, next
 }

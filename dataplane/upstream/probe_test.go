@@ -15,6 +15,7 @@ import (
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/memnet"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
 )
 
 // active is a check every ten seconds of what its type says.
@@ -393,6 +394,74 @@ func TestReadinessWaitsForTheFirstResultsAndNotForever(t *testing.T) {
 		c.r.Prepare(append(pools(k, 3), pools(other, 3)...))
 		if c.r.Warm(time.Now()) != nil {
 			t.Error("a later pool is waited for")
+		}
+	})
+}
+
+// A dial that nobody answers goes on for two minutes unless it is ended.
+func TestACheckThatCannotConnectEndsWithItsTimeout(t *testing.T) {
+	for _, kind := range []plan.CheckType{plan.CheckHTTP, plan.CheckGRPC, plan.CheckTCP} {
+		synctest.Test(t, func(t *testing.T) {
+			r := upstream.NewRegistry()
+			var dials, most atomic.Int64
+			r.Dial = func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) { // into the void
+				n := dials.Add(1)
+				defer dials.Add(-1)
+				most.Store(max(most.Load(), n))
+				select {
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				case <-time.After(127 * time.Second): // when the kernel gives up
+					return nil, context.DeadlineExceeded
+				}
+			}
+			r.Prepare(pools(keyWith(plan.LeastRequest, active(kind)), 2))
+			ctx, cancel := context.WithCancel(t.Context())
+			var run sync.WaitGroup
+			run.Go(func() { r.Run(ctx) })
+			time.Sleep(2 * time.Minute)
+			if n := most.Load(); n > 4 { // one ends as the next begins
+				t.Errorf("kind %d: %d connections to 2 endpoints are being made at a time", kind, n)
+			}
+			cancel()
+			run.Wait()
+			synctest.Wait()
+			if n := dials.Load(); n > 0 {
+				t.Errorf("kind %d: %d connections are being made after the end", kind, n)
+			}
+			time.Sleep(3 * time.Minute)
+		})
+	}
+}
+
+func TestEveryEndpointIsCheckedHoweverManyHang(t *testing.T) {
+	const n = 400 // more than can be checked in an interval
+	change := active(plan.CheckTCP, func(c *plan.ActiveCheck) { c.Timeout = 9 * time.Second })
+	synctest.Test(t, func(t *testing.T) {
+		r := upstream.NewRegistry()
+		var mu sync.Mutex
+		got := map[netip.AddrPort]int{}
+		r.Dial = func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+			mu.Lock()
+			got[a]++
+			mu.Unlock()
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		r.Prepare(pools(keyWith(plan.LeastRequest, change), n))
+		ctx, cancel := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { r.Run(ctx) })
+		time.Sleep(5 * time.Minute)
+		cancel()
+		run.Wait()
+		least, most := 1000, 0
+		for i := range n {
+			least, most = min(least, got[addr(i)]), max(most, got[addr(i)])
+		}
+		t.Logf("%d to %d checks of each", least, most)
+		if least < most/2 {
+			t.Errorf("an endpoint had %d checks, another one %d", least, most)
 		}
 	})
 }
