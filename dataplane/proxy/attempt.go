@@ -109,6 +109,12 @@ func (ex *exchange) exchangeHeads(reused bool) (reason Reason, unsent bool) {
 			err = ex.up.Fill(ex.tick(ex.headerDeadline()))
 		}
 	}
+	if err == http1.ErrTimeout && sent < len(ex.out) {
+		if err = ex.stalled(); err == http1.ErrTimeout {
+			ex.detail = "the endpoint does not take the request"
+			return ReasonResponseHeaderTimeout, false
+		}
+	}
 	interims := 0
 	for {
 		if err != nil && err != http1.ErrTimeout {
@@ -137,6 +143,18 @@ func (ex *exchange) exchangeHeads(reused bool) (reason Reason, unsent bool) {
 			return reason, false
 		}
 	}
+}
+
+// lastLook is how long an endpoint that took nothing of the request for too long
+// may take to answer all the same.
+const lastLook = 10 * time.Millisecond
+
+// stalled looks whether an endpoint that takes no more of the request has
+// answered what it has. Whatever it says, what is missing will not be sent.
+func (ex *exchange) stalled() error {
+	ex.now = time.Now()
+	ex.upSpent = true
+	return ex.up.Fill(ex.now.Add(lastLook))
 }
 
 // headerDeadline is when the head of the response has to be there; zero while

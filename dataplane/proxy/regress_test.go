@@ -2,9 +2,11 @@ package proxy_test
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +16,8 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/memnet"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
 )
@@ -261,5 +265,73 @@ func TestAConnectionIsNotKeptLongerThanTheBackendSays(t *testing.T) {
 		if n := conns.Load(); n != 2 {
 			t.Errorf("%d connections after 5 s", n)
 		}
+	})
+}
+
+// What an endpoint had not taken of a request when the deadline of its writes
+// passed was never sent. Its answer was waited for all the same, for ever where
+// the rule sets no bound, and the connection kept behind it.
+func TestAnEndpointThatTakesNothingOfARequestEndsIt(t *testing.T) {
+	long := strings.Repeat("x", 7<<10)
+	head := "POST / HTTP/1.1\r\n" + shopHost + "\r\n"
+	for i := range 8 {
+		head += fmt.Sprintf("X-%d: %s\r\n", i, long)
+	}
+	tail := "Content-Length: 6000\r\n\r\n"
+	for _, sent := range []int{6000, 0} { // with the head, and after it
+		inBubble(t, func(t *testing.T, b *bed) {
+			b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
+				time.Sleep(5 * time.Minute)
+				_, _ = io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+				_, _ = io.Copy(io.Discard, r)
+			})
+			b.apply(tuned(func(t *plan.Timeouts, _ *plan.Limits) { t.ResponseHeader = 0 }))
+			c := b.dial()
+			_ = c.SetReadDeadline(time.Now().Add(10 * time.Minute))
+			pad := memnet.BufferSize - len(head) - len("X-Pad: \r\n") - len(tail) - sent - 10
+			c.send(head + "X-Pad: " + strings.Repeat("p", pad) + "\r\n" + tail + strings.Repeat("b", sent))
+			wantFailure(t, b, c.read("POST"), 504, proxy.ReasonResponseHeaderTimeout)
+			if took := b.sink.last(t).Duration; took > 2*time.Minute+time.Second {
+				t.Errorf("with %d bytes sent: after %s", sent, took)
+			}
+			time.Sleep(5 * time.Minute) // the endpoint is done
+		})
+	}
+}
+
+// The answer 502 to a client of HTTP/1.0 was followed by a reset, which takes
+// what the client has not read with it.
+func TestAnAnswerInPlaceOfAnEndlessOneIsNotReset(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
+			_, _ = http.ReadRequest(r)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n")
+		})
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		c.send("GET / HTTP/1.0\r\n" + shopHost + "\r\n\r\n")
+		time.Sleep(time.Second) // a client that is slow to read
+		wantFailure(t, b, c.read("GET"), 502, proxy.ReasonResponseCut)
+	})
+}
+
+// A piece of a response that came after a pause had the deadline of its write
+// counted from the beginning of the pause.
+func TestAPauseOfTheEndpointIsNotTheClientsStall(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		p := proxy.New(b.sink, proxy.Config{
+			Dial:    func(a netip.AddrPort, _ time.Duration) (net.Conn, error) { return b.net.Dial(a) },
+			Clients: proxy.ClientLimits{WriteTimeout: 500 * time.Millisecond},
+		})
+		b.backend(backendAddr, speaks("HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n", 800*time.Millisecond, 3))
+		b.apply(onePool(backendAddr))
+		p.Publish(b.proxy.Table())
+		front, back := memnet.Pipe(b.front, b.front)
+		go p.ServeConn(back, alwaysOpen{})
+		c := &peer{t: t, Conn: front, r: bufio.NewReader(front)}
+		if a := c.get("GET / HTTP/1.1", shopHost, "Connection: close"); a.cut != nil || len(a.body) != 15 {
+			t.Errorf("%q %v", a.body, a.cut)
+		}
+		_ = front.Close()
 	})
 }
