@@ -335,3 +335,36 @@ func TestAPauseOfTheEndpointIsNotTheClientsStall(t *testing.T) {
 		_ = front.Close()
 	})
 }
+
+// The log line of a request that another backend took told of the one that does
+// not resolve.
+func TestARequestThatAnotherBackendTookHasNoDetailOfTheOneThatDidNot(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.httpBackend(backendAddr, func(w http.ResponseWriter, _ *http.Request) {})
+		pl := legs(true, []uint32{1_000_000, 1}, nil, []string{backendAddr})
+		pl.Routes[0].Rules[0].Legs[0].Invalid = "no such Service"
+		b.apply(pl)
+		c := b.dial()
+		if a := c.get("GET / HTTP/1.1", shopHost); a.StatusCode != 200 {
+			t.Fatal(a.StatusCode)
+		}
+		if d := b.sink.last(t).Detail; d != "" {
+			t.Errorf("detail %q", d)
+		}
+	})
+}
+
+// Explain promised 503 of a rule none of whose backends resolves.
+func TestExplainAgreesThatNoBackendResolves(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		pl := legs(false, []uint32{1, 1, 0}, nil, nil, []string{backendAddr})
+		pl.Routes[0].Rules[0].Legs[0].Invalid = "no such Service"
+		pl.Routes[0].Rules[0].Legs[1].Invalid = "no such port"
+		b.apply(pl)
+		got := b.dial().get("GET / HTTP/1.1", shopHost)
+		x, err := b.proxy.Explain(proxy.Query{Method: "GET", URL: "http://shop.example.com/"})
+		if err != nil || x.Status != got.StatusCode || x.Outcome != b.sink.last(t).Reason.String() {
+			t.Errorf("explained as %d %s (%v), answered %d", x.Status, x.Outcome, err, got.StatusCode)
+		}
+	})
+}
