@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -86,7 +87,18 @@ func (ex *exchange) connectTo() (reused bool, reason Reason) {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return false, ReasonConnectRefused
 	}
+	ex.blameless = exhausted(err)
 	return false, ReasonConnectFailed
+}
+
+// exhaustion are the errors of a connect that has not come as far as the network:
+// this process or its host has no descriptor, port or memory left.
+var exhaustion = [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM}
+
+// exhausted reports whether a failure to connect says nothing of the endpoint.
+func exhausted(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && slices.Contains(exhaustion[:], errno)
 }
 
 func isTimeout(err error) bool {

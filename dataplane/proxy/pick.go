@@ -177,6 +177,7 @@ func (ex *exchange) release(reason Reason, end time.Time) {
 	switch row := &reasons[reason]; {
 	case reason == ReasonOK:
 		v = upstream.Success
+	case ex.blameless:
 	case row.blames == blamesEndpoint, row.blames == blamesSilent && ex.silent(end):
 		v = upstream.Failure
 	}

@@ -7,9 +7,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -367,4 +369,35 @@ func TestExplainAgreesThatNoBackendResolves(t *testing.T) {
 			t.Errorf("explained as %d %s (%v), answered %d", x.Status, x.Outcome, err, got.StatusCode)
 		}
 	})
+}
+
+// A proxy that was out of descriptors took its endpoints for broken, and ejected
+// them.
+func TestAnEndpointIsNotBlamedForWhatTheProxyIsOutOf(t *testing.T) {
+	for errno, blamed := range map[syscall.Errno]bool{syscall.EMFILE: false, syscall.EADDRNOTAVAIL: false, syscall.EHOSTUNREACH: true} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			p := proxy.New(b.sink, proxy.Config{Dial: func(netip.AddrPort, time.Duration) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", errno)}
+			}})
+			pl := edit(onePool("10.0.0.1:80", "10.0.0.2:80"), func(_ *plan.Rule, p *plan.Policy) {
+				p.Passive = plan.PassiveCheck{ConsecutiveFailures: 1, BaseEjection: time.Hour, MaxEjectedPercent: 50}
+			})
+			b.apply(pl)
+			p.Publish(b.table)
+			front, back := memnet.Pipe(b.front, b.front)
+			go p.ServeConn(back, alwaysOpen{})
+			c := &peer{t: t, Conn: front, r: bufio.NewReader(front)}
+			wantFailure(t, b, c.get("GET / HTTP/1.1", shopHost), 502, proxy.ReasonConnectFailed)
+			ejected := 0
+			for _, e := range proxy.ExplainPool(b.reg.Pool(pl.Pools[0].Key)) {
+				if e.State == "ejected" {
+					ejected++
+				}
+			}
+			if ejected > 0 != blamed {
+				t.Errorf("%v: %d are ejected", errno, ejected)
+			}
+			_ = front.Close()
+		})
+	}
 }
