@@ -138,3 +138,31 @@ func TestARoundTripWritesWhateverItsDeadline(t *testing.T) {
 		t.Errorf("%q %v", buf, err)
 	}
 }
+
+// When the peer took nothing of a request on a kept connection until the
+// deadline of the write passed, RoundTrip took that for a read deadline that had
+// passed too soon, and tried again without end and without waiting.
+func TestARequestThatThePeerDoesNotTakeEndsTheRoundTrip(t *testing.T) {
+	wrapped, far := tcpPipe(t)
+	_ = far.SetReadBuffer(16 << 10)
+	c := http1.NewConn(wrapped.NetConn(), 100*time.Millisecond)
+	out := make([]byte, 16<<20) // more than the kernel buffers
+	type result struct {
+		sent int
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		now := time.Now()
+		sent, err := c.RoundTrip(out, true, now, now.Add(time.Hour))
+		done <- result{sent, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != http1.ErrTimeout || r.sent == len(out) {
+			t.Errorf("sent %d of %d bytes: %v", r.sent, len(out), r.err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("RoundTrip does not end")
+	}
+}

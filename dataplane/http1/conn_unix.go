@@ -140,16 +140,14 @@ func (c *Conn) rawFill(deadline time.Time) error {
 }
 
 // rawWrite writes what is to be sent and goes on to wait for the answer; true
-// means that the write failed.
+// means that nothing is to be waited for, or that the write failed.
 func (c *Conn) rawWrite() bool {
+	only := c.phase == rawCheckOnly
+	c.phase = rawWait // also when the write fails: what it has sent is sent
 	n, err := c.Write(c.rawOut, c.rawNow)
 	c.rawOut = c.rawOut[n:]
 	c.rawErr = err
-	if err != nil || c.phase == rawCheckOnly {
-		return true
-	}
-	c.phase = rawWait
-	return false
+	return err != nil || only
 }
 
 // endLook is when an idle connection is looked at once more after a request.

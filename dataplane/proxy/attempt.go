@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -86,7 +87,18 @@ func (ex *exchange) connectTo() (reused bool, reason Reason) {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return false, ReasonConnectRefused
 	}
+	ex.blameless = exhausted(err)
 	return false, ReasonConnectFailed
+}
+
+// exhaustion are the errors of a connect that has not come as far as the network:
+// this process or its host has no descriptor, port or memory left.
+var exhaustion = [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM}
+
+// exhausted reports whether a failure to connect says nothing of the endpoint.
+func exhausted(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && slices.Contains(exhaustion[:], errno)
 }
 
 func isTimeout(err error) bool {
@@ -107,6 +119,12 @@ func (ex *exchange) exchangeHeads(reused bool) (reason Reason, unsent bool) {
 		if sent, err = ex.up.Send(ex.out, reused, ex.now); err == nil {
 			ex.startUpload()
 			err = ex.up.Fill(ex.tick(ex.headerDeadline()))
+		}
+	}
+	if err == http1.ErrTimeout && sent < len(ex.out) {
+		if err = ex.stalled(); err == http1.ErrTimeout {
+			ex.detail = "the endpoint does not take the request"
+			return ReasonResponseHeaderTimeout, false
 		}
 	}
 	interims := 0
@@ -137,6 +155,18 @@ func (ex *exchange) exchangeHeads(reused bool) (reason Reason, unsent bool) {
 			return reason, false
 		}
 	}
+}
+
+// lastLook is how long an endpoint that took nothing of the request for too long
+// may take to answer all the same.
+const lastLook = 10 * time.Millisecond
+
+// stalled looks whether an endpoint that takes no more of the request has
+// answered what it has. Whatever it says, what is missing will not be sent.
+func (ex *exchange) stalled() error {
+	ex.now = time.Now()
+	ex.upSpent = true
+	return ex.up.Fill(ex.now.Add(lastLook))
 }
 
 // headerDeadline is when the head of the response has to be there; zero while

@@ -60,8 +60,10 @@ type state struct {
 	attempts int
 	headed   bool // the endpoint has answered
 	fresh    bool // no kept connection is to be used
-	connect  time.Duration
-	header   time.Duration
+	// blameless: the endpoint was not asked, for lack of something of ours.
+	blameless bool
+	connect   time.Duration
+	header    time.Duration
 
 	// upload, when the body is not sent together with the head
 	uploading   bool

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"net/url"
 	"strings"
@@ -103,6 +104,7 @@ func explainRule(c *route.Candidate[*rule]) ExplainedRule {
 // take the request: which one is drawn by weight.
 func (x *Explanation) legs(r *rule) {
 	best, detail := ReasonNoEndpoints, "no backend of the rule has an endpoint that takes requests"
+	invalid, resolves := "", false
 	for i := range r.legs {
 		l := &r.legs[i]
 		el := ExplainedLeg{
@@ -119,9 +121,12 @@ func (x *Explanation) legs(r *rule) {
 				best, detail = ReasonOK, ""
 			}
 		}
-		if l.invalid != "" && len(r.legs) == 1 {
-			best, detail = ReasonBackendUnresolved, l.invalid
+		if l.weight > 0 {
+			invalid, resolves = cmp.Or(invalid, l.invalid), resolves || l.invalid == ""
 		}
+	}
+	if !resolves {
+		best, detail = ReasonBackendUnresolved, invalid
 	}
 	x.outcome(best, detail)
 }

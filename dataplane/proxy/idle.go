@@ -62,6 +62,10 @@ func (ex *exchange) idleUntil(moved time.Time, idle time.Duration, late Reason) 
 // rateGrace is how long a client may take to get up to speed.
 const rateGrace = 10 * time.Second
 
+// maxEarned keeps what a very long body earns at a very low rate within a
+// Duration.
+const maxEarned = 1 << 53 * time.Nanosecond
+
 // pace holds the client to the least rate at which it has to send a body, on
 // average over the time that was spent on waiting for it since the first byte:
 // the time in which the endpoint takes nothing is not the client's.
@@ -73,7 +77,8 @@ type pace struct {
 // left is how much longer the client may be waited for, with payload bytes of
 // the body read.
 func (p *pace) left(payload int64) time.Duration {
-	return rateGrace + time.Duration(float64(payload)/float64(p.rate)*float64(time.Second)) - p.waited
+	earned := min(float64(payload)/float64(p.rate), maxEarned.Seconds())
+	return rateGrace + time.Duration(earned*float64(time.Second)) - p.waited
 }
 
 func later(a, b time.Time) time.Time {

@@ -43,8 +43,8 @@ func (ex *exchange) pick() Reason {
 
 // takeFrom takes an endpoint of a leg.
 func (ex *exchange) takeFrom(l *leg) Reason {
+	ex.detail = l.invalid // not that of a leg before it
 	if l.invalid != "" {
-		ex.detail = l.invalid
 		return ReasonBackendUnresolved
 	}
 	ask := upstream.Ask{Now: ex.now}
@@ -177,6 +177,7 @@ func (ex *exchange) release(reason Reason, end time.Time) {
 	switch row := &reasons[reason]; {
 	case reason == ReasonOK:
 		v = upstream.Success
+	case ex.blameless:
 	case row.blames == blamesEndpoint, row.blames == blamesSilent && ex.silent(end):
 		v = upstream.Failure
 	}

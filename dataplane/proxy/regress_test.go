@@ -2,18 +2,24 @@ package proxy_test
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/go-logr/logr"
 
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/memnet"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
 )
@@ -262,4 +268,136 @@ func TestAConnectionIsNotKeptLongerThanTheBackendSays(t *testing.T) {
 			t.Errorf("%d connections after 5 s", n)
 		}
 	})
+}
+
+// What an endpoint had not taken of a request when the deadline of its writes
+// passed was never sent. Its answer was waited for all the same, for ever where
+// the rule sets no bound, and the connection kept behind it.
+func TestAnEndpointThatTakesNothingOfARequestEndsIt(t *testing.T) {
+	long := strings.Repeat("x", 7<<10)
+	head := "POST / HTTP/1.1\r\n" + shopHost + "\r\n"
+	for i := range 8 {
+		head += fmt.Sprintf("X-%d: %s\r\n", i, long)
+	}
+	tail := "Content-Length: 6000\r\n\r\n"
+	for _, sent := range []int{6000, 0} { // with the head, and after it
+		inBubble(t, func(t *testing.T, b *bed) {
+			b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
+				time.Sleep(5 * time.Minute)
+				_, _ = io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+				_, _ = io.Copy(io.Discard, r)
+			})
+			b.apply(tuned(func(t *plan.Timeouts, _ *plan.Limits) { t.ResponseHeader = 0 }))
+			c := b.dial()
+			_ = c.SetReadDeadline(time.Now().Add(10 * time.Minute))
+			pad := memnet.BufferSize - len(head) - len("X-Pad: \r\n") - len(tail) - sent - 10
+			c.send(head + "X-Pad: " + strings.Repeat("p", pad) + "\r\n" + tail + strings.Repeat("b", sent))
+			wantFailure(t, b, c.read("POST"), 504, proxy.ReasonResponseHeaderTimeout)
+			if took := b.sink.last(t).Duration; took > 2*time.Minute+time.Second {
+				t.Errorf("with %d bytes sent: after %s", sent, took)
+			}
+			time.Sleep(5 * time.Minute) // the endpoint is done
+		})
+	}
+}
+
+// The answer 502 to a client of HTTP/1.0 was followed by a reset, which takes
+// what the client has not read with it.
+func TestAnAnswerInPlaceOfAnEndlessOneIsNotReset(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
+			_, _ = http.ReadRequest(r)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n")
+		})
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		c.send("GET / HTTP/1.0\r\n" + shopHost + "\r\n\r\n")
+		time.Sleep(time.Second) // a client that is slow to read
+		wantFailure(t, b, c.read("GET"), 502, proxy.ReasonResponseCut)
+	})
+}
+
+// A piece of a response that came after a pause had the deadline of its write
+// counted from the beginning of the pause.
+func TestAPauseOfTheEndpointIsNotTheClientsStall(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		p := proxy.New(b.sink, proxy.Config{
+			Dial:    func(a netip.AddrPort, _ time.Duration) (net.Conn, error) { return b.net.Dial(a) },
+			Clients: proxy.ClientLimits{WriteTimeout: 500 * time.Millisecond},
+		})
+		b.backend(backendAddr, speaks("HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n", 800*time.Millisecond, 3))
+		b.apply(onePool(backendAddr))
+		p.Publish(b.proxy.Table())
+		front, back := memnet.Pipe(b.front, b.front)
+		go p.ServeConn(back, alwaysOpen{})
+		c := &peer{t: t, Conn: front, r: bufio.NewReader(front)}
+		if a := c.get("GET / HTTP/1.1", shopHost, "Connection: close"); a.cut != nil || len(a.body) != 15 {
+			t.Errorf("%q %v", a.body, a.cut)
+		}
+		_ = front.Close()
+	})
+}
+
+// The log line of a request that another backend took told of the one that does
+// not resolve.
+func TestARequestThatAnotherBackendTookHasNoDetailOfTheOneThatDidNot(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.httpBackend(backendAddr, func(w http.ResponseWriter, _ *http.Request) {})
+		pl := legs(true, []uint32{1_000_000, 1}, nil, []string{backendAddr})
+		pl.Routes[0].Rules[0].Legs[0].Invalid = "no such Service"
+		b.apply(pl)
+		c := b.dial()
+		if a := c.get("GET / HTTP/1.1", shopHost); a.StatusCode != 200 {
+			t.Fatal(a.StatusCode)
+		}
+		if d := b.sink.last(t).Detail; d != "" {
+			t.Errorf("detail %q", d)
+		}
+	})
+}
+
+// Explain promised 503 of a rule none of whose backends resolves.
+func TestExplainAgreesThatNoBackendResolves(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		pl := legs(false, []uint32{1, 1, 0}, nil, nil, []string{backendAddr})
+		pl.Routes[0].Rules[0].Legs[0].Invalid = "no such Service"
+		pl.Routes[0].Rules[0].Legs[1].Invalid = "no such port"
+		b.apply(pl)
+		got := b.dial().get("GET / HTTP/1.1", shopHost)
+		x, err := b.proxy.Explain(proxy.Query{Method: "GET", URL: "http://shop.example.com/"})
+		if err != nil || x.Status != got.StatusCode || x.Outcome != b.sink.last(t).Reason.String() {
+			t.Errorf("explained as %d %s (%v), answered %d", x.Status, x.Outcome, err, got.StatusCode)
+		}
+	})
+}
+
+// A proxy that was out of descriptors took its endpoints for broken, and ejected
+// them.
+func TestAnEndpointIsNotBlamedForWhatTheProxyIsOutOf(t *testing.T) {
+	for errno, blamed := range map[syscall.Errno]bool{syscall.EMFILE: false, syscall.EADDRNOTAVAIL: false, syscall.EHOSTUNREACH: true} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			p := proxy.New(b.sink, proxy.Config{Dial: func(netip.AddrPort, time.Duration) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", errno)}
+			}})
+			pl := edit(onePool("10.0.0.1:80", "10.0.0.2:80"), func(_ *plan.Rule, p *plan.Policy) {
+				p.Passive = plan.PassiveCheck{ConsecutiveFailures: 1, BaseEjection: time.Hour, MaxEjectedPercent: 50}
+			})
+			b.apply(pl)
+			p.Publish(b.table)
+			front, back := memnet.Pipe(b.front, b.front)
+			go p.ServeConn(back, alwaysOpen{})
+			c := &peer{t: t, Conn: front, r: bufio.NewReader(front)}
+			wantFailure(t, b, c.get("GET / HTTP/1.1", shopHost), 502, proxy.ReasonConnectFailed)
+			ejected := 0
+			for _, e := range proxy.ExplainPool(b.reg.Pool(pl.Pools[0].Key)) {
+				if e.State == "ejected" {
+					ejected++
+				}
+			}
+			if ejected > 0 != blamed {
+				t.Errorf("%v: %d are ejected", errno, ejected)
+			}
+			_ = front.Close()
+		})
+	}
 }

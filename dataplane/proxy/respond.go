@@ -18,16 +18,15 @@ func (ex *exchange) respond() Reason {
 	}
 	length, chunked, untilClose := ex.res.BodyFraming(ex.req.Method)
 	oldClient := ex.req.Minor == 0
-	ex.upSpent = ex.res.Close || untilClose
+	ex.upSpent = ex.upSpent || ex.res.Close || untilClose
 	if ex.uploading && !ex.bodyRead.Load() {
 		ex.closing = true // an early response: the rest of the body may never be read
 	}
 	// Where the end of the body is not in its framing the client gets chunks;
 	// HTTP/1.0 does not know them and gets the end of the connection.
 	encode := untilClose && !oldClient
-	if (chunked || untilClose) && oldClient {
-		ex.closing, ex.endless = true, true
-	}
+	endless := (chunked || untilClose) && oldClient
+	ex.closing = ex.closing || endless
 	if untilClose {
 		length = http1.UntilClose
 	}
@@ -46,7 +45,7 @@ func (ex *exchange) respond() Reason {
 		return ex.cut(err)
 	}
 	ex.out = appendPiece(ex.out, p, encode, ex.resBody.Done())
-	ex.status = ex.res.Status
+	ex.status, ex.endless = ex.res.Status, endless
 	if _, err := ex.c.Write(ex.out, ex.now); err != nil {
 		return clientWriteReason(err)
 	}
@@ -150,6 +149,7 @@ func (ex *exchange) streamPiece(encode bool, idle time.Time) (n int64, srcErr, d
 		p = ex.out
 	}
 	if len(p) > 0 {
+		ex.now = time.Now() // the endpoint may have paused
 		_, dstErr = ex.c.Write(p, ex.now)
 	}
 	return n, srcErr, dstErr

@@ -112,7 +112,7 @@ func (ex *exchange) pumpPiece(until time.Time, now *time.Time, pace *pace) (n in
 	if b.CanSplice(ex.up) {
 		n, srcErr, dstErr = b.Splice(ex.up, began, until)
 		*now = time.Now()
-		if counts && n < http1.SpliceStep { // else the endpoint may have been the slow one
+		if counts && n < http1.SpliceStep && !ex.c.Pending() { // else the endpoint was the slow one
 			pace.waited += now.Sub(began)
 		}
 		return n, srcErr, dstErr
