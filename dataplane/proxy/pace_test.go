@@ -49,8 +49,9 @@ func TestASplicedBodyThatTheEndpointTakesSlowlyIsNotTheClientsSlowness(t *testin
 			time.Sleep(30 * time.Millisecond)
 		}
 	}()
-	ex := exchange{state: state{c: &client{Conn: http1.NewConn(from, time.Minute)}, up: http1.NewConn(up, 400*time.Millisecond)}}
-	ex.reqBody.Reset(ex.c.Conn, size, false, false, 0)
+	ex := exchange{state: state{c: &client{}, up: http1.NewConn(up, 400*time.Millisecond)}}
+	ex.c.Conn.Reset(from, time.Minute)
+	ex.reqBody.Reset(&ex.c.Conn, size, false, false, 0)
 	var pace pace
 	now := time.Now()
 	for range 6 {
