@@ -1,9 +1,6 @@
 package dataplane
 
 import (
-	"cmp"
-	"slices"
-
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 )
@@ -63,18 +60,23 @@ type PoolInfo struct {
 	Endpoints []proxy.ExplainedEndpoint `json:"endpoints"`
 }
 
-// Endpoints returns the living pools and their endpoints, as []PoolInfo.
+// Endpoints returns the pools of the plan in force and their endpoints, as
+// []PoolInfo in the order of the plan.
 func (e *Engine) Endpoints() any {
 	infos := []PoolInfo{}
-	for _, p := range e.registry.Pools() {
+	t := e.proxy.Table()
+	if t == nil {
+		return infos
+	}
+	for _, wanted := range t.Plan().Pools {
+		p := e.registry.Pool(wanted.Key)
+		if p == nil {
+			continue // the next plan is coming into force
+		}
 		infos = append(infos, PoolInfo{
 			Namespace: p.Key.Namespace, Service: p.Key.Service, Port: p.Key.Port,
 			Balancer: p.Key.Policy.LoadBalancing.Balancer.String(), Panic: p.Panic(), Endpoints: proxy.ExplainPool(p),
 		})
 	}
-	slices.SortFunc(infos, func(a, b PoolInfo) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Service, b.Service),
-			cmp.Compare(a.Port, b.Port), cmp.Compare(a.Balancer, b.Balancer))
-	})
 	return infos
 }

@@ -119,11 +119,12 @@ func (e *Engine) Apply(p plan.Plan) error {
 			e.registry.AwaitChecks()
 		}
 		e.proxy.Publish(t)
-	} else if t = before; t == nil {
-		t = &proxy.Table{}
+	} else {
+		if t = before; t == nil {
+			t = &proxy.Table{}
+		}
+		e.registry.Prepare(t.Plan().Pools) // takes back what was prepared for the refused one
 	}
-	// After a refusal this takes back what was prepared for it.
-	e.registry.Prepare(t.Plan().Pools)
 	e.registry.Retire(t.Plan().Pools)
 	e.telemetry.Retain(t.RuleIDs())
 	e.telemetry.Applied(telemetry.Apply{Plan: p, Generation: e.generation, Took: time.Since(began), Err: err})
