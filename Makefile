@@ -92,11 +92,11 @@ alerts: ## Try the chart's alerts on made-up faults; needs promtool (Debian: pro
 
 .PHONY: e2e
 e2e: ## Install the image and the chart into a real Kubernetes, with traffic; needs root (hack/kube/cluster.sh check)
-	hack/e2e/run.sh TestARelease
+	hack/e2e/run.sh '^TestA'
 
 .PHONY: e2e-prometheus
 e2e-prometheus: ## The same with a Prometheus Operator, which has to find targets and rules (builds both: 5 min more)
-	hack/e2e/run.sh TestThePrometheusOperator
+	hack/e2e/run.sh '^TestThePrometheusOperator'
 
 .PHONY: bench
 bench: ## Measure what a request costs, beside nginx, HAProxy and others (docs/benchmarking.md)

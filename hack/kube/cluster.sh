@@ -71,7 +71,7 @@ export BIN
 # One at a time: the processes of two would share paths that cannot be set.
 exec 8>"$cache/cluster.lock"
 ! command -v flock >/dev/null || flock -n 8 || { say "waiting for another cluster"; flock 8; }
-rm -rf "$RUN"
+rm -rf "$RUN"/{conf,containerd,etcd,kubelet,log,pki}
 mkdir -p "$RUN"
 ulimit -n "$(ulimit -Hn)"
 unshare --net --mount --pid --cgroup --uts --ipc --fork --kill-child=SIGKILL --mount-proc --propagation private \
