@@ -99,7 +99,7 @@ func startOperator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("prometheus-operator", "--kubeconfig="+os.Getenv("KUBECONFIG"),
+	cmd := exec.Command("prometheus-operator", // finds the cluster by KUBECONFIG
 		"--prometheus-config-reloader=lab.local/config-reloader:1", "--web.listen-address=127.0.0.1:8085")
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
@@ -112,11 +112,10 @@ func startOperator(t *testing.T) {
 func prometheusAddress(t *testing.T) (address string) {
 	t.Helper()
 	took := eventually(t, "Prometheus is ready", func() error {
-		out, err := command("", "kubectl", "-n", "monitoring", "wait", "--for=condition=Ready", "pod/prometheus-lab-0", "--timeout=1s")
-		if err != nil {
+		if _, err := command("", "kubectl", "-n", "monitoring", "wait", "--for=condition=Ready", "pod/prometheus-lab-0", "--timeout=1s"); err != nil {
 			return err
 		}
-		out, err = command("", "kubectl", "-n", "monitoring", "get", "pod", "prometheus-lab-0", "-o", "jsonpath={.status.podIP}")
+		out, err := command("", "kubectl", "-n", "monitoring", "get", "pod", "prometheus-lab-0", "-o", "jsonpath={.status.podIP}")
 		address = "http://" + strings.TrimSpace(out) + ":9090"
 		return err
 	})
