@@ -13,11 +13,15 @@ RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$VERSION" -o /ferrum ./cmd/ferrum
 
+# The same as `make image` makes: one static binary and nothing else.
 FROM scratch
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /ferrum /ferrum
 # A number, so that runAsNonRoot can be checked without a passwd file.
 USER 65532:65532
-EXPOSE 8080 9090
+WORKDIR /
+ARG VERSION=devel
+LABEL org.opencontainers.image.title=ferrum \
+      org.opencontainers.image.version=$VERSION \
+      org.opencontainers.image.licenses=Apache-2.0
 ENTRYPOINT ["/ferrum"]
 CMD ["run"]

@@ -2,6 +2,7 @@
 
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 IMAGE     ?= ferrum:dev
+PLATFORM  ?= linux/amd64,linux/arm64
 PKG       ?= ./...
 BENCH     ?= .
 BENCHTIME ?= 1s
@@ -16,9 +17,9 @@ RACE = $(shell echo 'int main(void){return 0;}' \
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: PKG=$(PKG) BENCH=$(BENCH) BENCHTIME=$(BENCHTIME) FUZZTIME=$(FUZZTIME) IMAGE=$(IMAGE) VERSION"
+	@echo "  Variables: PKG=$(PKG) BENCH=$(BENCH) BENCHTIME=$(BENCHTIME) FUZZTIME=$(FUZZTIME) IMAGE=$(IMAGE) PLATFORM=$(PLATFORM) VERSION"
 
 .PHONY: run
 run: ## Serve config/samples with sample backends; prints what to try, Ctrl-C ends all of it
@@ -30,11 +31,11 @@ ALLOC_PKG = ./dataplane/http1 ./dataplane/proxy ./dataplane/route ./dataplane/te
 
 .PHONY: test
 test: ## Run all tests, against a real API server (the first time gets or builds one: up to 10 min)
-	@assets=$$(hack/kube/assets.sh) || exit; race="$(RACE)"; \
+	@assets=$$(hack/kube/assets.sh) && helm=$$(hack/kube/helm.sh) || exit; race="$(RACE)"; \
 	[ -n "$$race" ] || echo "no C compiler with headers (Debian: gcc libc6-dev): testing without the race detector" >&2; \
 	set -ex; \
 	[ -z "$$race" ] || go test -run Alloc $(ALLOC_PKG); \
-	KUBEBUILDER_ASSETS=$$assets go test $$race -shuffle=on -timeout 20m $(PKG)
+	KUBEBUILDER_ASSETS=$$assets HELM=$$helm go test $$race -shuffle=on -timeout 20m $(PKG)
 
 .PHONY: lint
 lint: ## Run golangci-lint (the first time builds it: some minutes)
@@ -53,18 +54,21 @@ define controller-gen
 endef
 
 .PHONY: generate
-generate: ## Regenerate deepcopy functions, CRDs and RBAC from the markers
+generate: ## Regenerate deepcopy functions, CRDs, RBAC and what of the chart follows from them
 	$(call controller-gen,.)
+	go run ./hack/chart
 
 .PHONY: verify
 verify: ## Check that generated files, formatting, go vet and go.mod agree with the sources
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && set -e; \
 	$(call controller-gen,"$$tmp"); \
+	go run ./hack/chart "$$tmp"; \
 	for file in $$(cd "$$tmp" && find . -type f); do \
-		diff -u "$$file" "$$tmp/$$file" || { echo "$$file is not what its markers say; run make generate" >&2; exit 1; }; \
+		diff -u "$$file" "$$tmp/$$file" || { echo "$$file is not what it is made from; run make generate" >&2; exit 1; }; \
 	done
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed:" $$unformatted >&2; exit 1; }
 	go vet ./...
+	go vet -tags cluster ./hack/e2e/cluster
 	go mod tidy -diff
 	go -C hack/tools mod tidy -diff
 
@@ -73,8 +77,26 @@ build: ## Build the static binary bin/ferrum
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ferrum ./cmd/ferrum
 
 .PHONY: image
-image: ## Build the container image
-	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+image: ## Build the image bin/ferrum-VERSION.tar (OCI layout) for PLATFORM; needs no Docker
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null)} \
+	go run ./hack/image -name $(IMAGE) -o bin/ferrum-$(VERSION).tar -platform $(PLATFORM) \
+		-ldflags '-s -w -X main.version=$(VERSION)' \
+		-label org.opencontainers.image.title=ferrum -label org.opencontainers.image.version=$(VERSION) \
+		-label org.opencontainers.image.licenses=Apache-2.0 \
+		./cmd/ferrum -- run
+
+.PHONY: alerts
+alerts: ## Try the chart's alerts on made-up faults; needs promtool (Debian: prometheus)
+	promtool check rules charts/ferrum-proxy/files/alerts.yaml
+	promtool test rules hack/chart/testdata/alerts_test.yaml
+
+.PHONY: e2e
+e2e: ## Install the image and the chart into a real Kubernetes, with traffic; needs root (hack/kube/cluster.sh check)
+	hack/e2e/run.sh '^TestA'
+
+.PHONY: e2e-prometheus
+e2e-prometheus: ## The same with a Prometheus Operator, which has to find targets and rules (builds both: 5 min more)
+	hack/e2e/run.sh '^TestThePrometheusOperator'
 
 .PHONY: bench
 bench: ## Measure what a request costs, beside nginx, HAProxy and others (docs/benchmarking.md)

@@ -58,6 +58,11 @@ type Options struct {
 	// Log takes what the controllers have to say. The zero value says nothing.
 	Log logr.Logger
 
+	// Namespaces whose objects are watched; empty: all. ProxyClasses and
+	// Namespaces, which have no namespace, are watched in any case: a class
+	// grants by the labels of a namespace.
+	Namespaces []string
+
 	// LeaseNamespace is the namespace of the status writer's Lease; in a cluster
 	// the pod's own. Default "ferrum-system".
 	LeaseNamespace string

@@ -69,22 +69,35 @@ func newMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	core, own := corev1.SchemeGroupVersion, v1alpha1.GroupVersion
 	gateway, beta := schema.GroupVersion(gatewayv1.GroupVersion), schema.GroupVersion(gatewayv1beta1.GroupVersion)
 	m := meta.NewDefaultRESTMapper([]schema.GroupVersion{core, discoveryv1.SchemeGroupVersion, own, gateway, beta})
-	m.Add(core.WithKind("Service"), meta.RESTScopeNamespace)
-	m.Add(core.WithKind("Namespace"), meta.RESTScopeRoot)
-	m.Add(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
-	m.Add(own.WithKind("ProxyRoute"), meta.RESTScopeNamespace)
-	m.Add(own.WithKind("BackendPolicy"), meta.RESTScopeNamespace)
-	m.Add(own.WithKind("ProxyClass"), meta.RESTScopeRoot)
-	m.Add(gateway.WithKind("ReferenceGrant"), meta.RESTScopeNamespace)
-	m.Add(beta.WithKind("ReferenceGrant"), meta.RESTScopeNamespace)
+	add := func(gv schema.GroupVersion, scope meta.RESTScope, kinds ...string) {
+		for _, kind := range kinds {
+			m.Add(gv.WithKind(kind), scope)
+			m.Add(gv.WithKind(kind+"List"), scope) // a cache of some namespaces asks for the scope of what it lists
+		}
+	}
+	add(core, meta.RESTScopeNamespace, "Service")
+	add(core, meta.RESTScopeRoot, "Namespace")
+	add(discoveryv1.SchemeGroupVersion, meta.RESTScopeNamespace, "EndpointSlice")
+	add(own, meta.RESTScopeNamespace, "ProxyRoute", "BackendPolicy")
+	add(own, meta.RESTScopeRoot, "ProxyClass")
+	add(gateway, meta.RESTScopeNamespace, "ReferenceGrant")
+	add(beta, meta.RESTScopeNamespace, "ReferenceGrant")
 	return m, nil
 }
 
 // cacheOptions returns what all caches have in common. The manager sets the rest
 // for its own.
-func cacheOptions(w *watchErrors) cache.Options {
+func cacheOptions(o Options, w *watchErrors) cache.Options {
 	yes := true
+	var namespaces map[string]cache.Config
+	for _, ns := range o.Namespaces {
+		if namespaces == nil {
+			namespaces = make(map[string]cache.Config, len(o.Namespaces))
+		}
+		namespaces[ns] = cache.Config{}
+	}
 	return cache.Options{
+		DefaultNamespaces:           namespaces,
 		ReaderFailOnMissingInformer: true,
 		DefaultTransform:            slim,
 		// Lists hand out what the caches hold. Every reader in this package
@@ -98,8 +111,8 @@ func cacheOptions(w *watchErrors) cache.Options {
 }
 
 // newGrantCache makes the cache of the grantSource and adds it to mgr.
-func newGrantCache(mgr manager.Manager, w *watchErrors) (cache.Cache, error) {
-	co := cacheOptions(w)
+func newGrantCache(mgr manager.Manager, o Options, w *watchErrors) (cache.Cache, error) {
+	co := cacheOptions(o, w)
 	co.Scheme, co.Mapper, co.HTTPClient = mgr.GetScheme(), mgr.GetRESTMapper(), mgr.GetHTTPClient()
 	c, err := cache.New(mgr.GetConfig(), co)
 	if err != nil {
@@ -124,7 +137,7 @@ func newManager(cfg *rest.Config, o Options, w *watchErrors) (manager.Manager, e
 		Scheme:                  scheme,
 		MapperProvider:          newMapper,
 		Logger:                  o.Log.V(1), // errors are errors still; that workers start is no news
-		Cache:                   cacheOptions(w),
+		Cache:                   cacheOptions(o, w),
 		LeaderElection:          false,
 		Metrics:                 metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress:  "0",
@@ -157,7 +170,7 @@ func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, 
 	}
 
 	events := &trigger{holdOff: o.HoldOff}
-	grantCache, err := newGrantCache(mgr, w)
+	grantCache, err := newGrantCache(mgr, o, w)
 	if err != nil {
 		return err
 	}

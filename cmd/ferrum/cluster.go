@@ -34,6 +34,7 @@ func clusterSource(c *Config, engine *dataplane.Engine, transitions *controllers
 			Zone:           c.Topology.Zone,
 			Node:           c.Topology.Node,
 			Log:            log,
+			Namespaces:     c.WatchNamespaces,
 			LeaseNamespace: leaseNamespace(os.Getenv("POD_NAMESPACE"), podNamespaceFile),
 		})
 	}, nil

@@ -85,7 +85,7 @@ func TestHelpNamesTheFourCommandsAndNoOthers(t *testing.T) {
 	for line := range strings.Lines(commands) {
 		names = append(names, strings.Fields(line)[0])
 	}
-	if got := strings.Join(names, " "); got != "check explain help run version" {
+	if got := strings.Join(names, " "); got != "check explain help probe run version" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -25,6 +25,8 @@ type Config struct {
 	Manifests string
 	// Kubeconfig says how the API server is reached; "" = from inside a Pod.
 	Kubeconfig string
+	// WatchNamespaces are the namespaces whose objects count; none = all.
+	WatchNamespaces []string
 
 	HTTP struct {
 		// Address to listen on for HTTP; "" = off.
@@ -123,6 +125,7 @@ func (c *Config) settings() []setting {
 	return []setting{
 		{"manifests", "manifests", "directory or file of objects to serve without a cluster; read again on every change", (*text)(&c.Manifests)},
 		{"kubeconfig", "kubeconfig", "kubeconfig file of the cluster; empty = the Pod's service account", (*text)(&c.Kubeconfig)},
+		{"watchNamespaces", "watch-namespaces", "namespaces whose objects count in a cluster, and no others; empty = all", (*names)(&c.WatchNamespaces)},
 		{"http.address", "http", `address of the HTTP listener; "" = off`, (*address)(&c.HTTP.Address)},
 		{"http.reusePort", "http-reuse-port", "let another process of the same user listen on the same port, to take over while this one drains", (*toggle)(&c.HTTP.ReusePort)},
 		{"http.maxConnections", "max-connections", "client connections at the same time; more get 503. 0 = half of the limit of open files", (*limit)(&c.HTTP.MaxConnections)},
@@ -183,6 +186,9 @@ func loadConfig(file string, flags *pflag.FlagSet) (*Config, error) {
 func (c *Config) validate() error {
 	if c.Manifests != "" && c.Kubeconfig != "" {
 		return errors.New("manifests and kubeconfig are both set: serve files or a cluster, not both")
+	}
+	if c.Manifests != "" && len(c.WatchNamespaces) > 0 {
+		return errors.New("manifests and watchNamespaces are both set: all objects in the files count")
 	}
 	for _, s := range []struct {
 		key string

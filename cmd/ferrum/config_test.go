@@ -128,10 +128,21 @@ accessLog: {format: "off", sample: 100}
 			}),
 		},
 		{
+			name: "namespaces as a list",
+			file: "watchNamespaces: [shop, blog]\n",
+			want: with(func(c *Config) { c.WatchNamespaces = []string{"blog", "shop"} }),
+		},
+		{
+			name: "no namespaces stand for all",
+			file: "watchNamespaces: []\n",
+			want: DefaultConfig(),
+		},
+		{
 			name: "every flag",
-			args: strings.Fields("--kubeconfig k --http 127.0.0.1:1 --admin :2 --topology-zone a --topology-node n1 --drain-delay 1s --drain-timeout 2s --log-format text --log-level debug --access-log text --access-log-sample 7 --http-reuse-port=false --max-connections 5 --max-connections-per-ip 3 --proxy-protocol-cidrs 10.0.0.0/8 --proxy-protocol-cidrs 2001:db8::1 --forwarded-cidrs 192.0.2.0/24,192.0.2.1"),
+			args: strings.Fields("--kubeconfig k --watch-namespaces b,a,b --http 127.0.0.1:1 --admin :2 --topology-zone a --topology-node n1 --drain-delay 1s --drain-timeout 2s --log-format text --log-level debug --access-log text --access-log-sample 7 --http-reuse-port=false --max-connections 5 --max-connections-per-ip 3 --proxy-protocol-cidrs 10.0.0.0/8 --proxy-protocol-cidrs 2001:db8::1 --forwarded-cidrs 192.0.2.0/24,192.0.2.1"),
 			want: with(func(c *Config) {
 				c.Kubeconfig = "k"
+				c.WatchNamespaces = []string{"a", "b"}
 				c.HTTP.Address, c.Admin.Address = "127.0.0.1:1", ":2"
 				c.Topology.Zone, c.Topology.Node = "a", "n1"
 				c.HTTP.ReusePort, c.HTTP.MaxConnections, c.HTTP.MaxConnectionsPerIP = false, 5, 3
@@ -162,7 +173,7 @@ func TestConfigErrorsSayWhereAndWhatToDo(t *testing.T) {
 		want       []string // in the error, each
 	}{
 		{name: "unknown key", file: "drain:\n  delay: 1s\n  grace: 2s\n", want: []string{`ferrum.yaml:3: unknown key "drain.grace"`, "drain has delay, timeout"}},
-		{name: "unknown section", file: "admn: {}\n", want: []string{`ferrum.yaml:1: unknown key "admn"`, "the file has manifests, kubeconfig, http, forwarded, admin, topology, drain, health, log, accessLog"}},
+		{name: "unknown section", file: "admn: {}\n", want: []string{`ferrum.yaml:1: unknown key "admn"`, "the file has manifests, kubeconfig, watchNamespaces, http, forwarded, admin, topology, drain, health, log, accessLog"}},
 		{name: "case counts", file: "admin:\n  tokenfile: x\n", want: []string{`:2: unknown key "admin.tokenfile"`, "tokenFile"}},
 		{name: "a key twice", file: "log:\n  level: info\n  level: debug\n", want: []string{`:3: key "log.level" occurs twice`}},
 		{name: "all at once", file: "a: 1\nb: 2\n", want: []string{`:1: unknown key "a"`, `:2: unknown key "b"`}},
@@ -189,6 +200,9 @@ func TestConfigErrorsSayWhereAndWhatToDo(t *testing.T) {
 		{name: "broken YAML", file: "log: {level: info\n", want: []string{"config file", "line "}},
 		{name: "bad flag", args: []string{"--drain-delay=soon"}, want: []string{"drain-delay", "not a duration"}},
 		{name: "files and a cluster", file: "manifests: a\n", args: []string{"--kubeconfig=b"}, want: []string{"not both"}},
+		{name: "files and namespaces", file: "manifests: a\nwatchNamespaces: b\n", want: []string{"all objects in the files count"}},
+		{name: "bad namespace", file: "watchNamespaces: [shop, Blog]\n", want: []string{`:1: watchNamespaces: "Blog" is not the name of a namespace`}},
+		{name: "list of lists", file: "watchNamespaces: [[a]]\n", want: []string{"watchNamespaces must be a list of single values"}},
 		{name: "nothing listens", args: []string{"--http=", "--admin="}, want: []string{"nothing would listen"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

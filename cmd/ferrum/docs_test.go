@@ -1,10 +1,12 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,6 +66,43 @@ func TestOperationsPageListsEverySetting(t *testing.T) {
 			t.Errorf("row %d should be | %s |", i+1, strings.Join(row, " | "))
 		}
 	}
+}
+
+func TestChartKnowsEverySettingOfThePodsProcess(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "..", "charts", "ferrum-proxy", "values.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type schema struct{ Properties map[string]*schema }
+	var values schema
+	if err := json.Unmarshal(data, &values); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := []string{"manifests", "kubeconfig", "watchNamespaces"} // the last is a value of its own
+	known := make(map[string]bool)
+	for _, s := range DefaultConfig().settings() {
+		if slices.Contains(elsewhere, s.key) {
+			continue
+		}
+		known[s.key] = true
+		at := values.Properties["config"]
+		for _, name := range strings.Split(s.key, ".") {
+			if at = at.Properties[name]; at == nil {
+				t.Errorf("values.schema.json does not know config.%s", s.key)
+				at = &schema{}
+			}
+		}
+	}
+	var leaves func(at *schema, path string)
+	leaves = func(at *schema, path string) {
+		for name, next := range at.Properties {
+			leaves(next, path+"."+name)
+		}
+		if key := strings.TrimPrefix(path, "."); len(at.Properties) == 0 && !known[key] {
+			t.Errorf("values.schema.json knows config.%s, which the process does not", key)
+		}
+	}
+	leaves(values.Properties["config"], "")
 }
 
 func TestOperationsPageListsEveryReasonWithItsStatusAndSide(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 // Exit codes. Scripts rely on them.
 const (
 	exitOK     = 0 // done; for check: no error; for explain: a rule takes the request
-	exitFailed = 1 // run failed; check found errors; no rule takes the request
+	exitFailed = 1 // run failed; check found errors; no rule takes the request; no answer to probe
 	exitUsage  = 2 // the question was wrong: flags, configuration, unreadable input
 )
 
@@ -67,12 +67,12 @@ func newRoot() *cobra.Command {
 		Long: `ferrum serves HTTP by ProxyRoutes, BackendPolicies and ProxyClasses, read from a
 Kubernetes cluster or from manifest files.
 
-Exit codes: 0 done; 1 run failed, check found errors or explain found no rule;
-2 wrong usage.`,
+Exit codes: 0 done; 1 run failed, check found errors, explain found no rule or
+probe got no answer; 2 wrong usage.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	root.AddCommand(newRunCommand(), newCheckCommand(), newExplainCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newCheckCommand(), newExplainCommand(), newProbeCommand(), newVersionCommand())
 	return root
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // The types below are settings as the command line and the configuration file
@@ -142,6 +144,30 @@ func parseCIDR(s string) (netip.Prefix, error) {
 	}
 	return p, nil
 }
+
+// names are namespaces: on the command line and in String separated by commas, in
+// the file also a YAML list.
+type names []string
+
+func (v *names) Set(s string) error {
+	if s == "" {
+		*v = nil
+		return nil
+	}
+	return v.setList(strings.Split(s, ","))
+}
+
+func (v *names) setList(all []string) error {
+	for _, s := range all {
+		if problems := validation.IsDNS1123Label(s); len(problems) > 0 {
+			return fmt.Errorf("%q is not the name of a namespace", s)
+		}
+	}
+	*v = slices.Compact(slices.Sorted(slices.Values(all))) // nil for none
+	return nil
+}
+func (v *names) String() string { return strings.Join(*v, ",") }
+func (v *names) Type() string   { return "name,..." }
 
 // address is a listen address, host:port with an optional host; "" = off.
 type address string

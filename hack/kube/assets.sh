@@ -11,20 +11,9 @@
 # call takes milliseconds.
 set -euo pipefail
 
-# Versions of hack/kube/module/go.mod.
-kubernetes=v1.37.2
-etcd=v3.7.0
-
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-cache=${FERRUM_KUBE_CACHE:-$HOME/.cache/ferrum-kube}
-bin=$cache/bin
-
-say() { echo "assets.sh: $*" >&2; }
+source "$(dirname "${BASH_SOURCE[0]}")/source.sh"
 
 complete() { [ -x "$1/etcd" ] && [ -x "$1/kube-apiserver" ]; }
-
-# is NAME VERSION - was this binary built in this version?
-is() { [ -x "$bin/$1" ] && [ "$(cat "$bin/.$1.version" 2>/dev/null)" = "$2" ]; }
 
 # present prints the directory of an earlier call, if there is one.
 present() {
@@ -50,32 +39,6 @@ fetch() {
 	echo "$dir"
 }
 
-# build NAME VERSION LDFLAGS PACKAGE
-build() {
-	is "$1" "$2" && return
-	say "building $1 $2 from source"
-	go build -C "$root/hack/kube/module" -mod=readonly -trimpath -ldflags "-s -w $3" -o "$bin/$1" "$4"
-	echo "$2" >"$bin/.$1.version"
-}
-
-build_all() {
-	# Without these the API server reports v0.0.0, and clients that look at the
-	# version go wrong.
-	local minor=${kubernetes#v1.} base=k8s.io/component-base/version client=k8s.io/client-go/pkg/version
-	minor=${minor%.*}
-	local flags="" package
-	for package in $base $client; do
-		flags+=" -X $package.gitVersion=$kubernetes -X $package.gitMajor=1 -X $package.gitMinor=$minor"
-	done
-	flags+=" -X $base.gitTreeState=clean"
-	# GOFLAGS of the caller (-mod=mod, -race) would change another module or miss
-	# its build cache.
-	export CGO_ENABLED=0 GOFLAGS=-buildvcs=false GOWORK=off
-	mkdir -p "$bin"
-	build etcd $etcd "" go.etcd.io/etcd/server/v3
-	build kube-apiserver $kubernetes "$flags" k8s.io/kubernetes/cmd/kube-apiserver
-}
-
 if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
 	complete "$KUBEBUILDER_ASSETS" || { say "KUBEBUILDER_ASSETS=$KUBEBUILDER_ASSETS lacks etcd or kube-apiserver"; exit 1; }
 	echo "$KUBEBUILDER_ASSETS"
@@ -87,14 +50,11 @@ if [ "${1:-}" = --no-build ]; then
 	exit 1
 fi
 
-mkdir -p "$cache"
-# One at a time: a second build would take the cores from the first.
-if command -v flock >/dev/null; then
-	exec 9>"$cache/lock"
-	flock -n 9 || { say "waiting for another assets.sh"; flock 9; }
-	present && exit
-fi
+exec 9>"$(lockfile)"
+alone 9
+present && exit
 fetch && exit
 say "setup-envtest cannot fetch a release; building instead, 7 to 8 minutes the first time"
-build_all
+build etcd $etcd "" go.etcd.io/etcd/server/v3
+build kube-apiserver $kubernetes "$(kubernetes_flags)" k8s.io/kubernetes/cmd/kube-apiserver
 present

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+func TestProbeWaitsForAnAnswerBelow500(t *testing.T) {
+	var n atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if n.Add(1) == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable) // no table yet
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer s.Close()
+	var out, errs bytes.Buffer
+	if code := execute([]string{"probe", s.URL}, &out, &errs); code != exitOK || !strings.Contains(out.String(), "404 Not Found") {
+		t.Errorf("exit code %d, output %q %q", code, out.String(), errs.String())
+	}
+	if n.Load() != 2 {
+		t.Errorf("%d requests", n.Load())
+	}
+}
+
+func TestProbeFailsWithTheLastReasonWhenTimeIsUp(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	defer s.Close()
+	var out, errs bytes.Buffer
+	code := execute([]string{"probe", "--timeout", "100ms", s.URL}, &out, &errs)
+	if code != exitFailed || !strings.Contains(errs.String(), "answers 503") {
+		t.Errorf("exit code %d, output %q", code, errs.String())
+	}
+}
+
+func TestProbeTakesOnlyAnHTTPURL(t *testing.T) {
+	for _, target := range []string{"x", "ftp://a/", "http://"} {
+		var out, errs bytes.Buffer
+		if code := execute([]string{"probe", target}, &out, &errs); code != exitUsage {
+			t.Errorf("probe %s: exit code %d", target, code)
+		}
+	}
+}

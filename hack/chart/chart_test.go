@@ -1,0 +1,208 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ferrum-proxy/ferrum-proxy/hack/kube/kubetest"
+)
+
+func TestTheChartPassesHelmsLint(t *testing.T) {
+	for name, file := range valuesFiles(t) {
+		if out, err := helm(t, "lint", "--strict", "--values", file, chart); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+func TestTheChartRendersToItsGoldenFiles(t *testing.T) {
+	for name, file := range valuesFiles(t) {
+		var b strings.Builder
+		for _, o := range render(t, "--values", file) {
+			if o.GetKind() == "CustomResourceDefinition" {
+				continue // another test's; thousands of lines
+			}
+			if o.GetKind() == "ConfigMap" && at(o, "data", "ferrum-proxy.json") != nil {
+				o.Object["data"] = "the dashboard"
+			}
+			text, err := yaml.Marshal(o.Object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(&b, "---\n%s", text)
+		}
+		golden := filepath.Join("testdata", "golden", name+".yaml")
+		if *update {
+			if err := os.WriteFile(golden, []byte(b.String()), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(string(want), b.String()); d != "" {
+			t.Errorf("%s (rewrite with -update): -want +got\n%s", name, d)
+		}
+	}
+}
+
+// An API server drops a field that it does not know, with a warning that nobody
+// reads.
+func TestEveryObjectHasOnlyFieldsThatItsKindHas(t *testing.T) {
+	decoder := serializer.NewCodecFactory(kubetest.Scheme(), serializer.EnableStrict).UniversalDeserializer()
+	for name, file := range valuesFiles(t) {
+		for _, o := range render(t, "--values", file) {
+			if strings.HasPrefix(o.GetAPIVersion(), "monitoring.coreos.com/") {
+				continue // the cluster tests apply these to a real operator
+			}
+			text, err := yaml.Marshal(o.Object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := decoder.Decode(text, nil, nil); err != nil && !runtime.IsMissingKind(err) {
+				t.Errorf("%s: %s %s: %v", name, o.GetKind(), o.GetName(), err)
+			}
+		}
+	}
+}
+
+func TestTheSchemaRefusesWrongValues(t *testing.T) {
+	for _, c := range []struct{ set, want string }{
+		{"replica=3", "replica"},
+		{"replicas=many", "replicas"},
+		{"kind=StatefulSet", "kind"},
+		{"image.tagg=x", "tagg"},
+		{"image.digest=latest", "digest"},
+		{"image.pullPolicy=Sometimes", "pullPolicy"},
+		{"config.drain.delay=5", "delay"},
+		{"config.drain.grace=5s", "grace"},
+		{"config.http.address=8080", "address"},
+		{"config.log.level=trace", "level"},
+		{"config.routes.x=1", "routes"},
+		{"watchNamespaces={Shop}", "watchNamespaces"},
+		{"rbac.scope=Everything", "scope"},
+		{"service.type=ExternalName", "type"},
+		{"service.ports.http.port=0", "port"},
+		{"hostPort=70000", "hostPort"},
+		{"podDisruptionBudget.unhealthyPodEvictionPolicy=Never", "unhealthyPodEvictionPolicy"},
+		{"serviceMonitor.interval=fast", "interval"},
+		{"class.name=", "name"},
+		{"rbac.scope=Namespaced", "needs watchNamespaces"},
+	} {
+		_, err := helm(t, "template", "x", chart, "--set", c.set)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("--set %s: got %v, want an error about %s", c.set, err, c.want)
+		}
+	}
+}
+
+func TestAPodMayTakeAsLongToEndAsItsProcessWaits(t *testing.T) {
+	for _, c := range []struct {
+		set  string
+		want int64
+	}{
+		{"", 45},
+		{"config.drain.delay=500ms,config.drain.timeout=1m30s", 1 + 90 + 10},
+		{"config.drain.delay=0s,config.drain.timeout=1.5h", 5400 + 10},
+		{"config.drain.delay=1h1m1s,config.drain.timeout=1h", 3661 + 3600 + 10},
+		{"terminationGracePeriodSeconds=7", 7},
+		{"terminationGracePeriodSeconds=0", 0},
+	} {
+		d := find(t, render(t, "--set", c.set), "Deployment", "")
+		if got := at(d, "spec", "template", "spec", "terminationGracePeriodSeconds"); fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%q: %v seconds, want %d", c.set, got, c.want)
+		}
+	}
+}
+
+func TestPodsAreReplacedWhenTheirConfigurationChanges(t *testing.T) {
+	sum := func(set string) any {
+		d := find(t, render(t, "--set", set), "Deployment", "")
+		return at(d, "spec", "template", "metadata", "annotations", "checksum/config")
+	}
+	before := sum("replicas=1")
+	if after := sum("replicas=2"); after != before {
+		t.Error("the number of replicas is in the checksum")
+	}
+	if after := sum("config.log.level=debug"); after == before {
+		t.Error("the level of the log is not in the checksum")
+	}
+}
+
+func TestTheChartBringsTheCRDsThatStayUnlessToldOtherwise(t *testing.T) {
+	for set, want := range map[string]string{"crds.keep=true": "keep", "crds.keep=false": ""} {
+		var names []string
+		for _, o := range render(t, "--set", set) {
+			if o.GetKind() != "CustomResourceDefinition" {
+				continue
+			}
+			names = append(names, o.GetName())
+			if got := o.GetAnnotations()["helm.sh/resource-policy"]; got != want {
+				t.Errorf("%s: %s has the policy %q", set, o.GetName(), got)
+			}
+			original := objects(t, readFile(t, root+"/config/crd/bases/ferrum.dev_"+strings.TrimSuffix(o.GetName(), ".ferrum.dev")+".yaml"))[0]
+			if d := cmp.Diff(original.Object["spec"], o.Object["spec"]); d != "" {
+				t.Errorf("%s: -config/crd +chart\n%s", o.GetName(), d)
+			}
+		}
+		if len(names) != 3 {
+			t.Errorf("%s: the CRDs %v", set, names)
+		}
+	}
+	for _, o := range render(t, "--set", "crds.enabled=false") {
+		if o.GetKind() == "CustomResourceDefinition" {
+			t.Errorf("%s in spite of crds.enabled=false", o.GetName())
+		}
+	}
+}
+
+func TestTheClassIsAHookOnlyWhereItsKindIsNotKnownYet(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		hook string
+	}{
+		{nil, "post-install"},
+		{[]string{"--api-versions", "ferrum.dev/v1alpha1/ProxyClass"}, ""},
+		{[]string{"--set", "crds.enabled=false"}, ""},
+	} {
+		var hooks []string
+		for _, o := range render(t, c.args...) {
+			if o.GetKind() != "ProxyClass" {
+				continue
+			}
+			a := o.GetAnnotations()
+			hooks = append(hooks, a["helm.sh/hook"])
+			if a["helm.sh/hook"] == "pre-delete" {
+				continue
+			}
+			if a["helm.sh/resource-policy"] != "keep" || a["meta.helm.sh/release-name"] != "ferrum" || a["ferrum.dev/is-default-class"] != "true" {
+				t.Errorf("%v: the class has the annotations %v", c.args, a)
+			}
+		}
+		slices.Sort(hooks)
+		want := []string{c.hook, "pre-delete"}
+		slices.Sort(want)
+		if !slices.Equal(hooks, want) {
+			t.Errorf("%v: classes with the hooks %q, want %q", c.args, hooks, want)
+		}
+	}
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}

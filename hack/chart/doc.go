@@ -1,0 +1,12 @@
+// Command chart writes what of the Helm chart follows from other files: the
+// README from values.yaml, and the copies of the CRDs.
+//
+//	go run ./hack/chart [DIR]
+//
+// DIR is the root to write below, by default that of the repository; `make
+// verify` gives another one and compares. The tests beside it are about the chart
+// itself: they run helm on it and hold what it renders.
+//
+// The package owns charts/ferrum-proxy/README.md and charts/ferrum-proxy/files/crds.
+// It keeps no state and starts no goroutine.
+package main

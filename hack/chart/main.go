@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/ferrum-proxy/ferrum-proxy/config/crd"
+)
+
+// chartDir is the chart, from the root of the repository.
+var chartDir = filepath.Join("charts", "ferrum-proxy")
+
+func main() {
+	to := "."
+	if len(os.Args) > 1 {
+		to = os.Args[1]
+	}
+	if err := generate(".", to); err != nil {
+		fmt.Fprintln(os.Stderr, "chart:", err)
+		os.Exit(1)
+	}
+}
+
+// generate reads the repository at root and writes below to.
+func generate(root, to string) error {
+	values, err := os.ReadFile(filepath.Join(root, chartDir, "values.yaml"))
+	if err != nil {
+		return err
+	}
+	readme, err := writeReadme(values)
+	if err != nil {
+		return fmt.Errorf("values.yaml: %w", err)
+	}
+	if err := write(filepath.Join(to, chartDir, "README.md"), readme); err != nil {
+		return err
+	}
+	files, err := fs.Glob(crd.FS, "bases/*.yaml")
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		data, err := fs.ReadFile(crd.FS, f)
+		if err != nil {
+			return err
+		}
+		if err := write(filepath.Join(to, chartDir, "files", "crds", filepath.Base(f)), data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func write(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o644)
+}

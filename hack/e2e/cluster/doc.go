@@ -1,0 +1,10 @@
+// Package cluster owns the tests of the chart and the image in a real Kubernetes,
+// with traffic from outside of it. It has no code besides its tests, which need the
+// build tag "cluster" and run on the node of hack/kube/cluster.sh:
+//
+//	make e2e
+//
+// Steps of a test build on each other, as the life of a release does: install,
+// serve, upgrade, roll back, uninstall. Requests are POSTs over kept-alive
+// connections, which no client may send again on its own: what gets lost shows.
+package cluster
