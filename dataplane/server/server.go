@@ -63,6 +63,9 @@ type Server struct {
 	listeners []net.Listener
 	first     *conn         // of the list of connections
 	empty     chan struct{} // closed when draining and no connection is left
+
+	work    chan *conn   // to workers that wait
+	waiting atomic.Int64 // workers
 }
 
 // Bounds of the pause after a failure to accept, which doubles.
@@ -73,7 +76,7 @@ const (
 
 // New returns a server that has no listener yet.
 func New(h Handler, c Config) *Server {
-	s := &Server{handler: h, config: c, empty: make(chan struct{})}
+	s := &Server{handler: h, config: c, empty: make(chan struct{}), work: make(chan *conn)}
 	if c.MaxConnectionsPerIP > 0 {
 		s.perIP = newAddressCount(c.MaxConnectionsPerIP)
 	}
@@ -128,7 +131,32 @@ func (s *Server) start(nc net.Conn) {
 	}
 	s.first = c
 	s.mu.Unlock()
-	go s.serve(c)
+	select {
+	case s.work <- c: // a worker waits
+	default:
+		go s.worker(c)
+	}
+}
+
+// maxWorkers bounds the goroutines that wait for a connection to serve.
+const maxWorkers = 256
+
+// worker serves a connection, and then others: a goroutine that has served has
+// the stack that serving takes.
+func (s *Server) worker(c *conn) {
+	for {
+		s.serve(c)
+		if s.waiting.Add(1) > maxWorkers {
+			s.waiting.Add(-1)
+			return
+		}
+		select {
+		case c = <-s.work:
+			s.waiting.Add(-1)
+		case <-s.empty:
+			return
+		}
+	}
 }
 
 // serve is the life of a connection.
