@@ -124,7 +124,7 @@ rules:
   onNoEndpoints: Rebalance
   sessionPersistence: {type: Cookie, sessionName: "__Host-a.b~", absoluteTimeout: 0s}
   timeouts: {request: 1s, connect: 0s, responseHeader: 0s, requestBodyIdle: 0s, responseBodyIdle: 5m, streamIdle: 99999h}
-  limits: {maxResponseBodyBytes: 2Ti, minRequestBodyRate: 1000000000}
+  limits: {maxResponseBodyBytes: 2Ti, minRequestBodyRate: 1000000000, maxInFlight: 1000000}
   backendPolicy:
     loadBalancing: {type: ConsistentHash, consistentHash: {type: SourceIP}}
     healthCheck: {active: {type: TCP, interval: 1h, timeout: 59m}}

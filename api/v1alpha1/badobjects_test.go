@@ -232,6 +232,7 @@ func badStanzas(add stanzaAdder) {
 	}
 	add("limits.minRequestBodyRate", -1, "limits.minRequestBodyRate", atLeast(0))
 	add("limits.minRequestBodyRate", 1000000001, "limits.minRequestBodyRate", atMost(1000000000))
+	badNumbers(add, "limits.maxInFlight", 0, 1000000)
 }
 
 // badDurations are those of a field that takes a duration.

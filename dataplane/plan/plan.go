@@ -128,6 +128,8 @@ type Limits struct {
 	// MinRequestBodyRate is in bytes per second, on average since the body
 	// began.
 	MinRequestBodyRate int64
+	// MaxInFlight requests of the rule may be under way at a time.
+	MaxInFlight uint32
 }
 
 // PoolKey identifies a pool: the endpoints of a Service port under one policy.

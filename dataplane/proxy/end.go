@@ -24,6 +24,7 @@ func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
 	end = time.Now()
 	ex.record(reason, end)
 	ex.release(reason, end)
+	ex.leave()
 	keep = !ex.closing
 	ex.c.abort = ex.endless && reason != ReasonOK && ex.status != 0
 	ex.c.linger = ex.lingers(reason)
@@ -178,6 +179,7 @@ func (ex *exchange) panicked() {
 	}
 	ex.series.End(&Record{Start: ex.start, Duration: time.Since(ex.start), Status: ex.status, Reason: ReasonInternal})
 	ex.release(ReasonInternal, time.Now())
+	ex.leave()
 	if ex.up != nil {
 		_ = ex.up.Close() // it is lost whatever this says
 	}

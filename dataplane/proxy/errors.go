@@ -50,6 +50,9 @@ const (
 	ReasonBackendUnresolved
 	// ReasonNoEndpoints: the pool has no endpoint that takes requests.
 	ReasonNoEndpoints
+	// ReasonTooManyInFlight: as many requests of the rule are under way as its
+	// maxInFlight says.
+	ReasonTooManyInFlight
 	// ReasonRequestTimeout: the rule's request timeout passed.
 	ReasonRequestTimeout
 	// ReasonInternal: a defect of the proxy itself.
@@ -152,6 +155,7 @@ var reasons = [reasonCount]reasonRow{
 	ReasonRuleInvalid:       {"rule_invalid", 500, "proxy_configuration_error", SideProxy, false, blamesNone},
 	ReasonBackendUnresolved: {"backend_unresolved", 500, "proxy_configuration_error", SideProxy, false, blamesNone},
 	ReasonNoEndpoints:       {"no_endpoints", 503, "destination_unavailable", SideUpstream, false, blamesNone},
+	ReasonTooManyInFlight:   {"too_many_requests_in_flight", 503, "http_request_denied", SideProxy, false, blamesNone},
 	ReasonRequestTimeout:    {"request_timeout", 504, "http_response_timeout", SideProxy, false, blamesSilent},
 	ReasonInternal:          {"internal", 500, "proxy_internal_error", SideProxy, true, blamesNone},
 	ReasonShutdown:          {"shutdown", 0, "", SideProxy, true, blamesNone},

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/route"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
 )
@@ -49,6 +50,9 @@ type state struct {
 	rule     *rule
 	series   Series
 	deadline time.Time // of the rule's request timeout; zero: none
+
+	// admit
+	inRule *limit.InFlight // counts the request for its rule; nil: nothing does
 
 	// attempts
 	leg      *leg
