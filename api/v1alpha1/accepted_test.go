@@ -85,8 +85,8 @@ rules:
 		spec: `targetRefs: [{kind: Service, name: a}]`,
 	}, {
 		name: "a policy of stanzas without fields", kind: "BackendPolicy",
-		spec:   `{targetRefs: [{name: a}], healthCheck: {active: {}, passive: {statuses: []}}, connection: {}}`,
-		stored: `{targetRefs: [{kind: Service, name: a}], healthCheck: {active: {type: HTTP}, passive: {statuses: []}}, connection: {}}`,
+		spec:   `{targetRefs: [{name: a}], healthCheck: {active: {}, passive: {statuses: []}}, connection: {}, circuitBreaker: {perEndpoint: {}, adaptive: {}}}`,
+		stored: `{targetRefs: [{kind: Service, name: a}], healthCheck: {active: {type: HTTP}, passive: {statuses: []}}, connection: {}, circuitBreaker: {perEndpoint: {}, adaptive: {}}}`,
 	}, {
 		name: "stanzas at their bounds", kind: "BackendPolicy",
 		spec: `
@@ -115,6 +115,13 @@ healthCheck:
     maxEjectionPercent: 1
   panicThresholdPercent: 0
 connection: {maxIdlePerEndpoint: 65535, idleTimeout: 0s, maxAge: 99999h}
+circuitBreaker:
+  maxConnections: 1000000
+  maxParallelRequests: 0
+  maxPendingRequests: 65535
+  pendingTimeout: 0s
+  perEndpoint: {maxParallelRequests: 1000000}
+  adaptive: {minParallelRequests: 1000, maxParallelRequests: 1000}
 `,
 	}, {
 		name: "the other kinds of checks and keys", kind: "ProxyRoute",

@@ -25,6 +25,12 @@ type BackendSettings struct {
 	//
 	// +optional
 	Connection *Connection `json:"connection,omitempty"`
+
+	// CircuitBreaker bounds what the Service port is asked to do at a time.
+	// Absent: the next nearest place decides; in the end nothing is bounded.
+	//
+	// +optional
+	CircuitBreaker *CircuitBreaker `json:"circuitBreaker,omitempty"`
 }
 
 // LoadBalancingType names the algorithm that picks an endpoint.

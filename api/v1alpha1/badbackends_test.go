@@ -138,3 +138,20 @@ const (
 	checkPathPattern = `^/([!"$&-~]|%[0-9a-fA-F]{2})*$`
 	exactHostPattern = `^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 )
+
+func badBreakers(add stanzaAdder) {
+	const at = "circuitBreaker."
+	for _, field := range []string{"maxConnections", "maxParallelRequests", "perEndpoint.maxParallelRequests"} {
+		badNumbers(add, at+field, 0, 1000000)
+	}
+	badNumbers(add, at+"maxPendingRequests", 0, 65535)
+	badDurations(add, at+"pendingTimeout")
+	for _, field := range []string{"minParallelRequests", "maxParallelRequests"} {
+		badNumbers(add, at+"adaptive."+field, 1, 1000000)
+	}
+	for _, value := range []map[string]any{
+		{"minParallelRequests": 5, "maxParallelRequests": 4}, {"minParallelRequests": 1001}, {"maxParallelRequests": 3},
+	} {
+		add(at+"adaptive", value, at+"adaptive", "minParallelRequests must not be above maxParallelRequests")
+	}
+}

@@ -42,6 +42,7 @@ func badObjects() []badObject {
 		badActiveChecks(at.add(add))
 		badPassiveChecks(at.add(add))
 		badConnections(at.add(add))
+		badBreakers(at.add(add))
 	}
 	return all
 }

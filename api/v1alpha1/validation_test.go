@@ -57,6 +57,7 @@ rules:
         statuses: [{start: 502, end: 504}]
         failurePercent: {threshold: 50, window: 10s}
     connection: {}
+    circuitBreaker: {perEndpoint: {}, adaptive: {}}
 `,
 	"BackendPolicy": `
 targetRefs: [{kind: Service, name: api, port: http}]
@@ -71,6 +72,7 @@ healthCheck:
     statuses: [{start: 502, end: 504}]
     failurePercent: {threshold: 50, window: 10s}
 connection: {}
+circuitBreaker: {perEndpoint: {}, adaptive: {}}
 `,
 	"ProxyClass": `
 allowedRoutes:
@@ -91,6 +93,7 @@ defaults:
         statuses: [{start: 502, end: 504}]
         failurePercent: {threshold: 50, window: 10s}
     connection: {}
+    circuitBreaker: {perEndpoint: {}, adaptive: {}}
 `,
 }
 

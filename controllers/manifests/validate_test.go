@@ -117,7 +117,8 @@ loadBalancing: {type: ConsistentHash, consistentHash: {type: Header, name: x-a}}
 healthCheck: {
   active: {type: HTTP, interval: 10s, timeout: 5s, http: {path: /health, expectedStatuses: [{start: 200, end: 399}]}},
   passive: {statuses: [{start: 502, end: 504}], failurePercent: {threshold: 1, window: 10s}, baseEjectionTime: 30s, maxEjectionTime: 5m}},
-connection: {}`
+connection: {},
+circuitBreaker: {adaptive: {minParallelRequests: 5, maxParallelRequests: 50}}`
 
 // settingsPlaces are where stanzas may stand.
 var settingsPlaces = []struct{ object, path string }{
@@ -147,6 +148,7 @@ func settingsCases() (all []ruleCase) {
 			{"baseEjectionTime: 30s", "baseEjectionTime: 1ms", "healthCheck.passive", "baseEjectionTime must be at least 100ms"},
 			{"maxEjectionTime: 5m", "maxEjectionTime: 1s", "healthCheck.passive",
 				"maxEjectionTime (default 5m) must not be shorter than baseEjectionTime (default 30s)"},
+			{"maxParallelRequests: 50", "maxParallelRequests: 4", "circuitBreaker.adaptive", "minParallelRequests must not be above maxParallelRequests"},
 		} {
 			all = append(all, ruleCase{p.object, c.old, c.new, p.path + c.path, c.message})
 		}

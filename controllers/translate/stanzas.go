@@ -34,6 +34,7 @@ type stanzas struct {
 	loadBalancing stanza[plan.LoadBalancing]
 	health        stanza[health]
 	connection    stanza[plan.Connection]
+	breaker       stanza[plan.CircuitBreaker]
 }
 
 // health is what the stanza healthCheck says.
@@ -57,13 +58,14 @@ func (s *stanzas) sameAs(o *stanzas) bool {
 
 // readStanzas reads the settings of a place; place is named in problems.
 func readStanzas(b *v1alpha1.BackendSettings, place string) *stanzas {
-	if b == nil || b.LoadBalancing == nil && b.HealthCheck == nil && b.Connection == nil {
+	if b == nil || b.LoadBalancing == nil && b.HealthCheck == nil && b.Connection == nil && b.CircuitBreaker == nil {
 		return nil
 	}
 	return &stanzas{
 		loadBalancing: readStanza(b.LoadBalancing, place, readLoadBalancing),
 		health:        readStanza(b.HealthCheck, place, readHealth),
 		connection:    readStanza(b.Connection, place, readConnection),
+		breaker:       readStanza(b.CircuitBreaker, place, readCircuitBreaker),
 	}
 }
 
@@ -100,6 +102,10 @@ func effective(places ...*stanzas) (policy plan.Policy, problem string) {
 	if s := has(func(s *stanzas) bool { return s.connection.set }); s != nil {
 		policy.Connection = s.connection.value
 		problems = append(problems, s.connection.problem)
+	}
+	if s := has(func(s *stanzas) bool { return s.breaker.set }); s != nil {
+		policy.Breaker = s.breaker.value
+		problems = append(problems, s.breaker.problem)
 	}
 	problems = slices.DeleteFunc(problems, func(p string) bool { return p == "" })
 	return policy, list(problems, "; ")

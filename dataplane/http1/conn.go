@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -45,6 +46,9 @@ type Conn struct {
 	limited     io.LimitedReader // for splicing into this connection, here to be reused
 	interrupted atomic.Bool
 
+	onClose  func() // nil: there is nothing to do
+	uncounts sync.Once
+
 	rawReader
 	rawWriter
 }
@@ -65,6 +69,17 @@ func (c *Conn) Reset(nc net.Conn, writeStall time.Duration) {
 	*c = Conn{nc: nc, writeStall: writeStall} //nolint:govet // nobody holds the atomic
 	c.rawRead, c.rawSend = read, send
 	c.bindRaw()
+}
+
+// OnClose has f called when the connection is closed or Uncount is called,
+// whatever comes first, once. It comes before all other use of the connection.
+func (c *Conn) OnClose(f func()) { c.onClose = f }
+
+// Uncount calls what OnClose was given, unless that has happened.
+func (c *Conn) Uncount() {
+	if c.onClose != nil {
+		c.uncounts.Do(c.onClose)
+	}
 }
 
 // NetConn returns the connection below.
@@ -323,12 +338,15 @@ func (c *Conn) Abort() {
 	case interface{ Reset() }:
 		nc.Reset()
 	}
-	_ = c.nc.Close() // it is being cut
+	_ = c.Close() // it is being cut
 }
 
 // Close closes the connection below. The buffers stay with their owner, who
 // gives them back with Free.
-func (c *Conn) Close() error { return c.nc.Close() }
+func (c *Conn) Close() error {
+	c.Uncount()
+	return c.nc.Close()
+}
 
 // Free gives all buffers back, read or not. Views into them end here.
 func (c *Conn) Free() {

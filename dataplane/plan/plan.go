@@ -150,6 +150,8 @@ type Policy struct {
 	// requests go to all that Kubernetes calls ready. 0: never.
 	PanicThresholdPercent uint8
 	Connection            Connection
+	// Breaker bounds what the pool is asked to do at a time.
+	Breaker CircuitBreaker
 }
 
 // LoadBalancing says how an endpoint is picked.

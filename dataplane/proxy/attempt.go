@@ -69,16 +69,18 @@ func (ex *exchange) connectTo() (reused bool, reason Reason) {
 			timeout = max(left, time.Millisecond)
 		}
 	}
-	nc, err := ex.p.dial(ex.turn.Endpoint.Addr, timeout)
+	c, err := ex.dialUp(timeout)
 	began := ex.now
 	ex.now = time.Now()
 	ex.connect = ex.now.Sub(began)
 	if err == nil {
-		ex.up, ex.upMade = http1.NewConn(nc, ex.p.clients.WriteTimeout), ex.now
+		ex.up, ex.upMade = c, ex.now
 		return false, ReasonOK
 	}
 	ex.detail = err.Error()
 	switch {
+	case err == errTooManyConnections:
+		return false, ex.overflowed()
 	case isTimeout(err):
 		if !ex.deadline.IsZero() && !ex.now.Before(ex.deadline) {
 			return false, ReasonRequestTimeout

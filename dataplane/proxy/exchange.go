@@ -55,6 +55,7 @@ type state struct {
 	inRule *limit.InFlight // counts the request for its rule; nil: nothing does
 
 	// attempts
+	inPool   *limit.Breaker // that the request is inside of; nil: of none
 	leg      *leg
 	turn     upstream.Turn // its Endpoint is nil until one was picked
 	up       *http1.Conn

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 )
 
@@ -14,6 +15,9 @@ import (
 // plans name its key.
 type Pool struct {
 	Key plan.PoolKey
+	// Breaker bounds what the pool is asked to do at a time; nil: nothing does.
+	// Who wants an endpoint of the pool enters it first.
+	Breaker *limit.Breaker
 
 	members  atomic.Pointer[members]
 	turn     atomic.Uint64 // of RoundRobin
