@@ -128,6 +128,10 @@ circuitBreaker:
 		spec: `
 rules:
 - backendRefs: [{name: web, port: 80, weight: 1}]
+  filters:
+  - {type: RateLimit, rateLimit: {requests: 1000000, period: 24h, burst: 1, key: {type: Cookie, name: "a.b_c|d~"}, dryRun: true}}
+  - {type: RateLimit, rateLimit: {requests: 1, period: 1s, burst: 1000000, key: {type: Route}}}
+  - {type: RateLimit, rateLimit: {requests: 1}}
   onNoEndpoints: Rebalance
   sessionPersistence: {type: Cookie, sessionName: "__Host-a.b~", absoluteTimeout: 0s}
   timeouts: {request: 1s, connect: 0s, responseHeader: 0s, requestBodyIdle: 0s, responseBodyIdle: 5m, streamIdle: 99999h}

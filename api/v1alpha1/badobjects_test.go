@@ -27,6 +27,7 @@ func badObjects() []badObject {
 	badPolicies(add)
 	badClasses(add)
 	badSessions(add)
+	badFilters(add)
 	for _, at := range []place{
 		{"ProxyRoute", "rules.0.", "spec.rules[0]."},
 		{"ProxyClass", "defaults.", "spec.defaults."},

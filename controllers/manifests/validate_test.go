@@ -28,6 +28,7 @@ spec:
     backendRefs: [{name: web, port: http, weight: 0}, {name: web, port: 80, namespace: other, weight: 1}]
     timeouts: {request: 1m, connect: 1s, responseHeader: 60s}
     limits: {maxRequestBodyBytes: 16Mi}
+    filters: [{type: RateLimit, rateLimit: {requests: 10, period: 1m, key: {type: Header, name: x-user}}}]
     backendPolicy: {loadBalancing: {type: RoundRobin}}
 `
 
@@ -96,6 +97,10 @@ var ruleCases = append(settingsCases(), []ruleCase{
 	{validRoute, "request: 1m, connect: 1s", "request: 1s, connect: 2s", "spec.rules[1].timeouts", "connect must not be longer than request"},
 	{validRoute, "request: 1m", "request: 30s", "spec.rules[1].timeouts", "responseHeader must not be longer than request"},
 	{validRoute, "16Mi", "-1", "spec.rules[1].limits.maxRequestBodyBytes", `must be 0 to 2147483647 bytes, or a string such as "16Mi"`},
+	{validRoute, "{type: RateLimit, rateLimit: {requests: 10, period: 1m, key: {type: Header, name: x-user}}}", "{type: RateLimit}",
+		"spec.rules[1].filters[0]", "rateLimit is for type: RateLimit, and required there"},
+	{validRoute, "period: 1m", "period: 25h", "spec.rules[1].filters[0].rateLimit", "period must be 1s to 24h"},
+	{validRoute, ", name: x-user", "", "spec.rules[1].filters[0].rateLimit.key", "name is for type: Header and type: Cookie, and required there"},
 	{validPolicy, "port: 80", "port: 65536", "spec.targetRefs[1].port", "port must be 1 to 65535 or a port name"},
 	{validClass, "from: All", "from: Selector", "spec.allowedRoutes[0].namespaces", "selector is for from: Selector, and required there"},
 	{validClass, "matchLabels: {team: a}", "matchLabels: {" + manyLabels(17) + "}", "spec.allowedRoutes[1].namespaces", "selector must have at most 16 matchLabels"},

@@ -33,6 +33,8 @@ type Rule struct {
 	Name string
 	// Matches, of which one suffices. None: the rule takes nothing.
 	Matches []Match
+	// Filters that a request goes through, in order.
+	Filters []Filter
 	// Legs share the requests by weight. A leg with weight 0 gets none.
 	Legs []Leg
 	// Timeouts of an exchange.

@@ -23,6 +23,11 @@ func (ex *exchange) admit() Reason {
 		}
 		ex.reqBody.Limit(limit)
 	}
+	if len(r.rates) > 0 {
+		if reason := ex.limitRate(); reason != ReasonOK {
+			return reason
+		}
+	}
 	if r.inFlight != nil {
 		if !r.inFlight.Acquire(r.limits.MaxInFlight) {
 			return ReasonTooManyInFlight
@@ -121,6 +126,7 @@ func (ex *exchange) dialUp(timeout time.Duration) (*http1.Conn, error) {
 // by what the limits belong to, so that a swap starts no count anew.
 type kept struct {
 	inFlight map[RuleID]*limit.InFlight
+	buckets  map[bucketsOf]*buckets
 }
 
 // limitRule gives a compiled rule what its limits count: what prev has of it,
@@ -139,11 +145,16 @@ func (c *rule) limitRule(prev *Table) {
 
 // keep takes note of what a rule's limits count, for the next table.
 func (k *kept) keep(c *rule) {
-	if c.inFlight == nil {
-		return
+	if c.inFlight != nil {
+		if k.inFlight == nil {
+			k.inFlight = make(map[RuleID]*limit.InFlight)
+		}
+		k.inFlight[c.id] = c.inFlight
 	}
-	if k.inFlight == nil {
-		k.inFlight = make(map[RuleID]*limit.InFlight)
+	for i := range c.rates {
+		if k.buckets == nil {
+			k.buckets = make(map[bucketsOf]*buckets)
+		}
+		k.buckets[c.rateKeys[i]] = c.rates[i].buckets
 	}
-	k.inFlight[c.id] = c.inFlight
 }

@@ -32,6 +32,10 @@ type rule struct {
 	timeouts plan.Timeouts
 	limits   plan.Limits
 	inFlight *limit.InFlight // nil: not limited
+
+	rates      []rateLimit
+	rateKeys   []bucketsOf // of each of rates
+	ratePolicy string      // the field RateLimit-Policy; "" when nothing is enforced
 }
 
 // leg is a compiled backend of a rule.
@@ -86,6 +90,7 @@ func compileRoute(r *plan.Route, reg *upstream.Registry, sink Sink, prev *Table)
 		}
 		c.series = sink.Series(c.id)
 		c.limitRule(prev)
+		c.limitRates(r.Rules[i].Filters, prev)
 		rules[i] = c
 	}
 	return rules, nil

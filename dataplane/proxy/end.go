@@ -107,7 +107,10 @@ func (ex *exchange) answer(out []byte, row *reasonRow, status int) []byte {
 		out = append(out, row.label...)
 		out = append(out, "\"\r\n"...)
 	}
+	out = ex.appendRate(out)
 	switch status {
+	case 429:
+		out = ex.appendRetryAfter(out)
 	case 503:
 		out = append(out, "Retry-After: 1\r\n"...)
 	case 405:
@@ -131,7 +134,7 @@ func (ex *exchange) record(reason Reason, end time.Time) {
 		Start: ex.start, Duration: end.Sub(ex.start), Connect: ex.connect, UpstreamHeader: ex.header,
 		Client: ex.c.addr, Method: ex.req.Method, Host: ex.req.Host, Path: ex.req.Path, Query: ex.req.Query,
 		RequestID: ex.id, Status: ex.status, Reason: reason, Detail: ex.detail, Attempts: ex.attempts,
-		BytesIn: ex.reqBody.Payload(), BytesOut: ex.resBody.Payload(),
+		WouldLimit: ex.wouldLimit, BytesIn: ex.reqBody.Payload(), BytesOut: ex.resBody.Payload(),
 	}
 	if ex.rule != nil {
 		r.Rule = ex.rule.id

@@ -41,6 +41,8 @@ type Record struct {
 	Reason Reason
 	// Detail says more about Reason where there is more to say; else "".
 	Detail string
+	// WouldLimit: a rate limit that only counts would have refused it.
+	WouldLimit bool
 	// Attempts is the number of endpoints that were tried.
 	Attempts int
 	// BytesIn and BytesOut count the payload of the request's body read from the

@@ -33,6 +33,9 @@ var (
 	descAttempts = ruleDesc("ferrum_upstream_attempts_total",
 		"Endpoints tried, summed over all requests.")
 
+	descWouldLimit = ruleDesc("ferrum_rate_limit_dry_run_total",
+		"Requests that a rate limit in dry run would have refused.")
+
 	descRules = prometheus.NewDesc("ferrum_rule_series",
 		"Rules whose requests are counted under their own name.", nil, nil)
 	descSharing = prometheus.NewDesc("ferrum_rule_series_overflowed",
@@ -45,7 +48,7 @@ var (
 func (s *ruleSet) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descRequests, descDuration, descInFlight, descFailures, descBytesIn, descBytesOut,
-		descHeader, descAttempts, descRules, descSharing, descOverflow,
+		descHeader, descAttempts, descWouldLimit, descRules, descSharing, descOverflow,
 	} {
 		ch <- d
 	}
@@ -122,6 +125,9 @@ func (s *ruleSeries) collect(ch chan<- prometheus.Metric) {
 	ch <- counter(descAttempts, t.attempts, own...)
 	ch <- counter(descBytesIn, t.bytesIn, own...)
 	ch <- counter(descBytesOut, t.bytesOut, own...)
+	if n := s.wouldLimit.Load(); n > 0 {
+		ch <- counter(descWouldLimit, n, own...)
+	}
 	if f := s.failures.Load(); f != nil {
 		for i := range *f {
 			if n := (*f)[i].Load(); n > 0 {

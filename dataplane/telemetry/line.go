@@ -44,6 +44,7 @@ var (
 	fieldSide      = newField("side")
 	fieldDetail    = newField("detail")
 	fieldEndpoint  = newField("endpoint")
+	fieldRateLimit = newField("rate_limit")
 	fieldAttempts  = newField("attempts")
 	fieldDuration  = newField("duration_s")
 	fieldConnect   = newField("connect_s")
@@ -91,6 +92,9 @@ func (l *line) format(r *proxy.Record) []byte {
 	}
 	if r.Endpoint.IsValid() {
 		l.addr(fieldEndpoint, r.Endpoint)
+	}
+	if r.WouldLimit {
+		str(l, fieldRateLimit, "dry_run", maxName)
 	}
 	l.int(fieldAttempts, int64(r.Attempts))
 	l.seconds(fieldDuration, r.Duration)

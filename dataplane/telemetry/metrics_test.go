@@ -339,7 +339,7 @@ func fullTelemetry(t *testing.T) *Telemetry {
 		}
 	})
 	r := sample()
-	r.Reason = proxy.ReasonResponseCut
+	r.Reason, r.WouldLimit = proxy.ReasonResponseCut, true
 	request(tel.Series(apiRule), r)
 	tel.RegisterUpstreams(func() []UpstreamStats {
 		return []UpstreamStats{{
@@ -369,6 +369,11 @@ func TestTheEndpointsOfAServicePortAreCountedByState(t *testing.T) {
 		`ferrum_upstream_probes_total{namespace="shop",port="80",result="failure",service="web"} 6`,
 		`ferrum_upstream_probes_total{namespace="shop",port="80",result="success",service="web"} 5`,
 	)
+}
+
+func TestWhatADryRunWouldHaveRefusedIsCounted(t *testing.T) {
+	wantSamples(t, fullTelemetry(t), []string{"ferrum_rate_limit_"},
+		`ferrum_rate_limit_dry_run_total{namespace="shop",route="web",rule="api"} 1`)
 }
 
 // TestDocsListEveryMetric holds the tables of docs/metrics.md to what is

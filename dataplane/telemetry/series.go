@@ -35,6 +35,8 @@ type ruleSeries struct {
 	// failures is indexed by proxy.Reason, and made at the first failure. It is
 	// not sharded: failures are rare, or something else is the bottleneck.
 	failures atomic.Pointer[[]atomic.Uint64]
+	// wouldLimit counts requests that a rate limit in dry run would have refused.
+	wouldLimit atomic.Uint64
 }
 
 // shard is the part of a rule's counters that is written by few cores, at best
@@ -84,6 +86,9 @@ func (s *ruleSeries) End(r *proxy.Record) {
 	addPositive(&sh.bytesIn, r.BytesIn)
 	addPositive(&sh.bytesOut, r.BytesOut)
 	s.cores.leave(c)
+	if r.WouldLimit {
+		s.wouldLimit.Add(1)
+	}
 	if r.Reason != proxy.ReasonOK {
 		s.fail(r.Reason)
 	}
