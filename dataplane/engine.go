@@ -40,6 +40,9 @@ type Config struct {
 	TrustedProxies proxy.Prefixes
 	// Clients are the bounds on clients that no rule sets.
 	Clients proxy.ClientLimits
+	// MaxBufferBytes bounds the bytes in the buffers of all connections; 0 is no
+	// bound: see proxy.Config.
+	MaxBufferBytes int64
 	// AdminToken is the bearer token for everything on the admin port but the
 	// probes; "" is none.
 	AdminToken string
@@ -95,7 +98,7 @@ func New(c Config) *Engine {
 		addrs: make(map[string]net.Addr),
 	}
 	e.registry = e.newRegistry()
-	e.proxy = proxy.New(e.telemetry, proxy.Config{Dial: c.Dial, Trusted: c.TrustedProxies, Clients: c.Clients, Log: c.Log})
+	e.proxy = proxy.New(e.telemetry, proxy.Config{Dial: c.Dial, Trusted: c.TrustedProxies, Clients: c.Clients, MaxBufferBytes: c.MaxBufferBytes, Log: c.Log})
 	e.server = server.New(e.proxy, server.Config{
 		MaxConnections: e.maxConnections(), MaxConnectionsPerIP: c.MaxConnectionsPerIP, PerIPExempt: c.TrustedProxies,
 		ProxyProtocol: c.ProxyProtocol, HeaderTimeout: c.Clients.WithDefaults().HeaderTimeout, Log: c.Log,
@@ -129,6 +132,15 @@ func (e *Engine) Apply(p plan.Plan) error {
 	e.telemetry.Retain(t.RuleIDs())
 	e.telemetry.Applied(telemetry.Apply{Plan: p, Generation: e.generation, Took: time.Since(began), Err: err})
 	return err
+}
+
+// SetReplicas says among how many processes like this one the limits that are for
+// all of them are divided. It is 1 until it is called.
+func (e *Engine) SetReplicas(n int) {
+	if n = max(n, 1); n != e.proxy.Replicas() {
+		e.config.Log.Info("limits for all replicas are divided anew", "replicas", n)
+		e.proxy.SetReplicas(n)
+	}
 }
 
 // Ready returns nil when requests are served as planned: there is a table, the
@@ -268,6 +280,8 @@ func (e *Engine) registerMetrics() {
 		func() float64 { return float64(http1.HeldBytes()) })
 	e.telemetry.RegisterGauge("ferrum_connections_open", "Client connections that are open.",
 		func() float64 { return float64(s.Open.Load()) })
+	e.telemetry.RegisterGauge("ferrum_replicas", "Ready replicas of the proxy, among which limits with scope Cluster are divided.",
+		func() float64 { return float64(e.proxy.Replicas()) })
 	for why, name := range server.Refusals {
 		refused := &s.Refused[why]
 		e.telemetry.RegisterCounter("ferrum_connections_refused_total", "Client connections turned away.",

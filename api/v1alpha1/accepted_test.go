@@ -130,7 +130,7 @@ rules:
 - backendRefs: [{name: web, port: 80, weight: 1}]
   filters:
   - {type: RateLimit, rateLimit: {requests: 1000000, period: 24h, burst: 1, key: {type: Cookie, name: "a.b_c|d~"}, dryRun: true}}
-  - {type: RateLimit, rateLimit: {requests: 1, period: 1s, burst: 1000000, key: {type: Route}}}
+  - {type: RateLimit, rateLimit: {requests: 1, period: 1s, burst: 1000000, key: {type: Route}, scope: Cluster}}
   - {type: RateLimit, rateLimit: {requests: 1}}
   onNoEndpoints: Rebalance
   sessionPersistence: {type: Cookie, sessionName: "__Host-a.b~", absoluteTimeout: 0s}

@@ -177,6 +177,7 @@ func badFilters(add adder) {
 	for _, key := range []map[string]any{{"type": "Header"}, {"type": "Cookie"}, {"name": "a"}, {"type": "ClientIP", "name": "a"}, {"type": "Route", "name": "a"}} {
 		bad("key", key, "key", name)
 	}
+	bad("scope", "World", "scope", supported("Replica", "Cluster"))
 	bad("key.name", "", "key.name", tooShort)
 	bad("key.name", strings.Repeat("a", 257), "key.name", tooLong(256))
 	bad("key.name", "a b", "key.name", mismatch(tokenPattern))

@@ -53,12 +53,33 @@ type RateLimit struct {
 	// +optional
 	Key *RateLimitKey `json:"key,omitempty"`
 
+	// Scope says what the limit is for: Replica is each replica of the proxy by
+	// itself; Cluster is all of them together, so that each lets through its part,
+	// in equal parts. How many there are is known from the proxy's own Service
+	// (setting replicas.service); without that, Cluster is the same as Replica.
+	// Default Replica.
+	//
+	// +optional
+	Scope RateLimitScope `json:"scope,omitempty"`
+
 	// DryRun turns nothing away and sends no RateLimit headers: what would be
 	// turned away is counted, and marked in the access log. Default false.
 	//
 	// +optional
 	DryRun bool `json:"dryRun,omitempty"`
 }
+
+// RateLimitScope says what a limit is for.
+//
+// +kubebuilder:validation:Enum=Replica;Cluster
+type RateLimitScope string
+
+const (
+	// RateLimitScopeReplica is each replica of the proxy by itself.
+	RateLimitScopeReplica RateLimitScope = "Replica"
+	// RateLimitScopeCluster is all replicas of the proxy together.
+	RateLimitScopeCluster RateLimitScope = "Cluster"
+)
 
 // RateLimitKeyType says what a key of a RateLimit is.
 //

@@ -30,7 +30,7 @@ func TestExplanationReadsAsText(t *testing.T) {
 			e: proxy.Explanation{
 				Host: "shop.example.com", Path: "/api", Outcome: "ok", Winner: &api, DecidedBy: "path length",
 				Candidates: []proxy.ExplainedRule{beta, api, apiAgain, web},
-				Limits: []string{"RateLimit by ClientIP: 5 per 1s, burst 5", "maxInFlight: 10, of which 3 are under way"},
+				Limits:     []string{"RateLimit by ClientIP: 5 per 1s, burst 5", "maxInFlight: 10, of which 3 are under way"},
 				Legs: []proxy.ExplainedLeg{
 					{Namespace: "shop", Service: "api", Port: 80, Weight: 90, Balancer: "LeastRequest", Endpoints: []proxy.ExplainedEndpoint{
 						{Address: "10.0.0.1:8080", State: "serving", Eligible: true, Share: 100, InFlight: 3, Idle: 1},

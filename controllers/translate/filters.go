@@ -49,6 +49,13 @@ func readRateLimit(f *fields, from *v1alpha1.RateLimit) plan.RateLimit {
 	if r.Period < time.Second || r.Period > 24*time.Hour {
 		f.fail("period: %s is not from 1s to 24h", r.Period)
 	}
+	switch from.Scope {
+	case "", v1alpha1.RateLimitScopeReplica:
+	case v1alpha1.RateLimitScopeCluster:
+		r.Cluster = true
+	default:
+		f.fail("scope %s is not known to this version", quote(string(from.Scope)))
+	}
 	if from.Key != nil {
 		r.Key = readLimitKey(f, from.Key)
 	}

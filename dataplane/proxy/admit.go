@@ -12,6 +12,9 @@ import (
 // first.
 func (ex *exchange) admit() Reason {
 	ex.series.Begin()
+	if ex.p.buffers > 0 && http1.HeldBytes() > ex.p.buffers {
+		return ReasonOverloaded
+	}
 	r := ex.rule
 	if r.invalid != "" {
 		ex.detail = r.invalid

@@ -54,10 +54,15 @@ func inTrustingBubble(t *testing.T, trusted proxy.Prefixes, f func(t *testing.T,
 
 // newBed returns a proxy that believes the trusted peers.
 func newBed(t *testing.T, trusted proxy.Prefixes) *bed {
+	return newConfiguredBed(t, proxy.Config{Trusted: trusted})
+}
+
+// newConfiguredBed returns a proxy of a configuration, on the bed's network.
+func newConfiguredBed(t *testing.T, c proxy.Config) *bed {
 	b := &bed{t: t, net: memnet.New(), reg: upstream.NewRegistry(), sink: &sink{}, front: netip.MustParseAddrPort("192.0.2.80:80")}
-	dial := func(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) { return b.net.Dial(addr) }
-	log := funcr.New(func(_, args string) { t.Error("the proxy complains: " + args) }, funcr.Options{})
-	b.proxy = proxy.New(b.sink, proxy.Config{Dial: dial, Trusted: trusted, Log: log})
+	c.Dial = func(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) { return b.net.Dial(addr) }
+	c.Log = funcr.New(func(_, args string) { t.Error("the proxy complains: " + args) }, funcr.Options{})
+	b.proxy = proxy.New(b.sink, c)
 	b.srv = server.New(b.proxy, server.Config{})
 	go b.srv.Serve(b.net.Listen(b.front))
 	synctest.Wait()

@@ -17,7 +17,10 @@ type Config struct {
 	Trusted Prefixes
 	// Clients are the bounds that no rule sets.
 	Clients ClientLimits
-	Log     logr.Logger
+	// MaxBufferBytes bounds the bytes in the buffers of all connections: while
+	// they are more, requests that begin are turned away. 0 is no bound.
+	MaxBufferBytes int64
+	Log            logr.Logger
 }
 
 // ClientLimits bound what a client can take before a rule has a say. A field

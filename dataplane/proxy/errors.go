@@ -50,6 +50,9 @@ const (
 	ReasonBackendUnresolved
 	// ReasonNoEndpoints: the pool has no endpoint that takes requests.
 	ReasonNoEndpoints
+	// ReasonOverloaded: the process has as many bytes in the buffers of its
+	// connections as it may have.
+	ReasonOverloaded
 	// ReasonRateLimited: a filter RateLimit of the rule refused the request.
 	ReasonRateLimited
 	// ReasonTooManyInFlight: as many requests of the rule are under way as its
@@ -163,6 +166,7 @@ var reasons = [reasonCount]reasonRow{
 	ReasonRuleInvalid:          {"rule_invalid", 500, "proxy_configuration_error", SideProxy, false, blamesNone},
 	ReasonBackendUnresolved:    {"backend_unresolved", 500, "proxy_configuration_error", SideProxy, false, blamesNone},
 	ReasonNoEndpoints:          {"no_endpoints", 503, "destination_unavailable", SideUpstream, false, blamesNone},
+	ReasonOverloaded:           {"overloaded", 503, "http_request_denied", SideProxy, true, blamesNone},
 	ReasonRateLimited:          {"rate_limited", 429, "http_request_denied", SideClient, false, blamesNone},
 	ReasonTooManyInFlight:      {"too_many_requests_in_flight", 503, "http_request_denied", SideProxy, false, blamesNone},
 	ReasonUpstreamOverflow:     {"upstream_overflow", 503, "connection_limit_reached", SideUpstream, false, blamesNone},

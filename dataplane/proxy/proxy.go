@@ -60,7 +60,9 @@ type Proxy struct {
 	log       logr.Logger
 	trusted   Prefixes
 	clients   ClientLimits
+	buffers   int64 // Config.MaxBufferBytes
 	heads     http1.Limits
+	replicas  atomic.Int32
 	exchanges sync.Pool
 	idle      sync.Pool // of clients
 }
@@ -70,7 +72,7 @@ type Proxy struct {
 func New(sink Sink, c Config) *Proxy {
 	p := &Proxy{
 		sink: sink, unmatched: sink.Series(RuleID{}), dial: c.Dial, log: c.Log, trusted: c.Trusted,
-		clients: c.Clients.WithDefaults(),
+		clients: c.Clients.WithDefaults(), buffers: c.MaxBufferBytes,
 	}
 	if p.dial == nil {
 		p.dial = dialTCP
@@ -89,6 +91,13 @@ func dialTCP(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) {
 
 // Publish makes t the table of all requests that begin from now on.
 func (p *Proxy) Publish(t *Table) { p.table.Store(t) }
+
+// SetReplicas says among how many processes like this one a limit that is for all
+// of them is divided; less than one counts as one, as before the first call.
+func (p *Proxy) SetReplicas(n int) { p.replicas.Store(int32(max(n, 1))) }
+
+// Replicas returns how many there are.
+func (p *Proxy) Replicas() int { return max(int(p.replicas.Load()), 1) }
 
 // Table returns the table published last, or nil.
 func (p *Proxy) Table() *Table { return p.table.Load() }

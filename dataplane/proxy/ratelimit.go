@@ -23,7 +23,10 @@ type rateLimit struct {
 }
 
 // buckets are the token buckets of a filter. They are made for its first request.
-type buckets struct{ keyed atomic.Pointer[limit.Keyed] }
+type buckets struct {
+	keyed atomic.Pointer[limit.Keyed]
+	share atomic.Int32 // the replicas that the rate is divided among; 0: not yet
+}
 
 // bucketsOf identifies buckets across tables: a filter keeps them as long as it
 // says the same in the same place.
@@ -33,7 +36,7 @@ type bucketsOf struct {
 	limit  plan.RateLimit
 }
 
-func (l *rateLimit) take(key []byte, now time.Time) limit.Verdict {
+func (l *rateLimit) take(key []byte, now time.Time, replicas int) limit.Verdict {
 	k := l.buckets.keyed.Load()
 	if k == nil {
 		rate := limit.Rate{Count: l.Requests, Period: l.Period, Burst: l.Burst}
@@ -44,6 +47,10 @@ func (l *rateLimit) take(key []byte, now time.Time) limit.Verdict {
 		l.buckets.keyed.CompareAndSwap(nil, limit.NewKeyed(rate, keys, now))
 		k = l.buckets.keyed.Load()
 	}
+	if n := int32(replicas); l.Cluster && l.buckets.share.Load() != n {
+		l.buckets.share.Store(n)
+		k.Share(replicas)
+	}
 	return k.Take(key, now)
 }
 
@@ -52,7 +59,7 @@ func (l *rateLimit) take(key []byte, now time.Time) limit.Verdict {
 func (ex *exchange) limitRate() Reason {
 	for i := range ex.rule.rates {
 		l := &ex.rule.rates[i]
-		v := l.take(ex.limitKey(&l.Key), ex.now)
+		v := l.take(ex.limitKey(&l.Key), ex.now, ex.p.Replicas())
 		if l.DryRun {
 			ex.wouldLimit = ex.wouldLimit || !v.OK
 			continue

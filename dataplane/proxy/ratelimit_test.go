@@ -167,6 +167,35 @@ func TestWhatWasTakenOutlivesASwapUntilTheLimitChanges(t *testing.T) {
 	})
 }
 
+func TestALimitOfTheClusterIsDividedAmongTheReplicas(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.httpBackend(backendAddr, echo)
+		whole, part := perMinute(6, plan.LimitByHeader, "a"), perMinute(6, plan.LimitByHeader, "b")
+		part.Cluster = true
+		c := b.dial()
+		allowed := func() (n int) {
+			for c.get("GET / HTTP/1.1", shopHost).StatusCode == 200 {
+				n++
+			}
+			time.Sleep(59 * time.Second)
+			c = b.dial()
+			time.Sleep(time.Second) // all buckets are full again
+			return n
+		}
+		b.apply(rated(part))
+		for _, step := range []struct{ replicas, want int }{{1, 6}, {3, 2}, {2, 3}, {0, 6}, {100, 1}} {
+			b.proxy.SetReplicas(step.replicas)
+			if n := allowed(); n != step.want {
+				t.Errorf("with %d replicas %d were let through, want %d", step.replicas, n, step.want)
+			}
+		}
+		b.apply(rated(whole))
+		if n := allowed(); n != 6 {
+			t.Errorf("of one for each replica: %d, want 6", n)
+		}
+	})
+}
+
 func TestAFloodIsRefusedBeforeItCountsAsInFlightOrReachesABackend(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		asked := 0
