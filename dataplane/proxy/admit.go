@@ -83,6 +83,7 @@ func (ex *exchange) enterPool(l *leg) Reason {
 		return ReasonUpstreamQueueTimeout
 	case limit.Late:
 		return ReasonRequestTimeout
+	case limit.Gone:
 	}
 	return ReasonClientGone
 }

@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"bufio"
-	"fmt"
 	"net"
 	"net/http"
 	"sync"
@@ -115,8 +114,7 @@ func goodput(t *testing.T, breaker plan.CircuitBreaker, capacity, clients int) (
 	return good, shed, most
 }
 
-// TestGoodputStaysUpAtTwiceTheLoad is behaviour 63: what the backend can do is
-// done, whatever is asked for.
+// What the backend can do is done, whatever is asked for.
 func TestGoodputStaysUpAtTwiceTheLoad(t *testing.T) {
 	const capacity = 20
 	bounded := plan.CircuitBreaker{MaxParallelRequests: capacity, MaxPendingRequests: capacity / 2, MaxPendingTime: time.Second}
@@ -128,7 +126,7 @@ func TestGoodputStaysUpAtTwiceTheLoad(t *testing.T) {
 			breaker plan.CircuitBreaker
 		}{{"none", plan.CircuitBreaker{}}, {"20 + 10", bounded}} {
 			good, shed, most := goodput(t, row.breaker, capacity, times*capacity)
-			t.Log(fmt.Sprintf("%7d  %7s %5d  %11d  %d", times*capacity, row.name, good, shed, most))
+			t.Logf("%7d  %7s %5d  %11d  %d", times*capacity, row.name, good, shed, most)
 			if !row.breaker.On() {
 				continue
 			}

@@ -85,6 +85,7 @@ func (ex *exchange) limitKey(k *plan.LimitKey) (key []byte) {
 		key, _ = ex.req.Header(k.Name)
 	case plan.LimitByCookie:
 		key, _ = cookie(&ex.req, k.Name)
+	case plan.LimitByRoute:
 	}
 	return key
 }
