@@ -66,7 +66,7 @@ func NewConn(nc net.Conn, writeStall time.Duration) *Conn {
 // else hold c. A nil nc lets go of the one before.
 func (c *Conn) Reset(nc net.Conn, writeStall time.Duration) {
 	read, send := c.rawRead, c.rawSend
-	*c = Conn{nc: nc, writeStall: writeStall} //nolint:govet // nobody holds the atomic
+	*c = Conn{nc: nc, writeStall: writeStall}
 	c.rawRead, c.rawSend = read, send
 	c.bindRaw()
 }

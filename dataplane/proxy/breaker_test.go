@@ -225,8 +225,8 @@ func TestABackendThatSlowsDownUnderLoadGetsALowerLimit(t *testing.T) {
 		}
 		stop := time.Now().Add(2 * time.Minute)
 		for range 30 {
+			c := b.dial()
 			go func() {
-				c := b.dial()
 				for time.Now().Before(stop) {
 					c.get("GET / HTTP/1.1", shopHost)
 				}
