@@ -185,4 +185,7 @@ func (ex *exchange) panicked() {
 		_ = ex.c.Close() // likewise
 		<-ex.uploaded
 	}
+	if ex.up != nil {
+		ex.up.Free()
+	}
 }

@@ -210,9 +210,6 @@ type clientState struct {
 	over  bool           // nothing more is served
 	// trusted: the peer is a proxy that is believed.
 	trusted bool
-	// names are what backends are told of peer (appendPeerNames), once that was
-	// needed.
-	names []byte
 	// linger: the client may still be sending; closing at once would make the
 	// kernel reset the connection and take the answer with it (RFC 9112, 9.6).
 	linger bool
@@ -238,7 +235,7 @@ func (p *Proxy) lendClient(nc net.Conn, life Life) *client {
 // returnClient takes back one whose connection is closed.
 func (p *Proxy) returnClient(c *client) {
 	c.Reset(nil, 0)
-	c.clientState = clientState{names: c.names[:0]}
+	c.clientState = clientState{}
 	p.idle.Put(c)
 }
 
