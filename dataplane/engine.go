@@ -46,8 +46,9 @@ type Config struct {
 	// Pprof serves /debug/pprof on the admin port.
 	Pprof bool
 	// DrainDelay is how long new connections are still accepted when Run's
-	// context has ended; DrainTimeout is how long requests may go on after it.
-	DrainDelay, DrainTimeout time.Duration
+	// context has ended; DrainTimeout is how long requests may go on after it,
+	// DrainUpgradedTimeout how long upgraded connections may.
+	DrainDelay, DrainTimeout, DrainUpgradedTimeout time.Duration
 	// Version of the program, for the metric ferrum_build_info.
 	Version string
 	// AccessLog says what is written of requests, and where.
@@ -79,6 +80,7 @@ type Engine struct {
 
 	listening atomic.Bool
 	warm      atomic.Bool // the checks have been waited for
+	drain     atomic.Pointer[server.DrainTimes]
 	addrMu    sync.Mutex
 	addrs     map[string]net.Addr
 }
@@ -94,6 +96,7 @@ func New(c Config) *Engine {
 		}),
 		addrs: make(map[string]net.Addr),
 	}
+	e.SetDrain(server.DrainTimes{Delay: c.DrainDelay, Timeout: c.DrainTimeout, Upgraded: c.DrainUpgradedTimeout})
 	e.registry = e.newRegistry()
 	e.proxy = proxy.New(e.telemetry, proxy.Config{Dial: c.Dial, Trusted: c.TrustedProxies, Clients: c.Clients, Log: c.Log})
 	e.server = server.New(e.proxy, server.Config{
@@ -147,8 +150,8 @@ func (e *Engine) Ready() error {
 }
 
 // Run listens and serves until ctx ends, and drains then: see
-// server.Server.Drain. It returns an error when it cannot listen, or when
-// requests were cut because the drain took too long.
+// server.Server.Drain. It returns an error when it cannot listen, and a
+// *CutError, maybe joined with others, when the drain had to cut something.
 func (e *Engine) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -166,18 +169,34 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.listening.Store(true)
 
 	<-ctx.Done()
-	e.config.Log.Info("draining", "delay", e.config.DrainDelay.String(), "timeout", e.config.DrainTimeout.String())
-	cut := e.server.Drain(background, e.config.DrainDelay, e.config.DrainTimeout)
+	times := *e.drain.Load()
+	e.config.Log.Info("draining", "delay", times.Delay.String(), "timeout", times.Timeout.String(),
+		"upgradedTimeout", times.Upgraded.String())
+	cut := e.server.Drain(background, times)
 	stop()
 	<-swept
 	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), logFlushTimeout)
 	defer cancel()
 	err := e.telemetry.Close(flush)
-	if cut > 0 {
-		err = errors.Join(err, fmt.Errorf("the drain timeout of %s cut %d requests", e.config.DrainTimeout, cut))
+	if cut != (server.Cut{}) {
+		err = errors.Join(err, &CutError{cut})
 	}
 	return err
 }
+
+// CutError says that the times of a drain were up before everything had ended.
+type CutError struct{ server.Cut }
+
+func (e *CutError) Error() string {
+	return fmt.Sprintf("the drain cut %d requests and %d upgraded connections", e.Requests, e.Upgraded)
+}
+
+// SetDrain changes the times of a drain that has not begun.
+func (e *Engine) SetDrain(t server.DrainTimes) { e.drain.Store(&t) }
+
+// SetAccessLogSample logs one of n requests that ended well from now on; n is at
+// least 1.
+func (e *Engine) SetAccessLogSample(n int) { e.telemetry.SetSample(n) }
 
 // logFlushTimeout bounds the wait for the reader of the access log at the end.
 const logFlushTimeout = 2 * time.Second
