@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/ferrum-proxy/ferrum-proxy/dataplane/admin"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
@@ -155,10 +154,8 @@ func (e *Engine) Ready() error {
 func (e *Engine) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	if err := e.serveAdmin(background); err != nil {
-		return err
-	}
-	if err := e.serveHTTP(background); err != nil {
+	failed, err := e.open(background)
+	if err != nil {
 		return err
 	}
 	swept := make(chan struct{})
@@ -166,9 +163,13 @@ func (e *Engine) Run(ctx context.Context) error {
 		defer close(swept)
 		e.registry.Run(background)
 	}()
-	e.listening.Store(true)
-
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case err := <-failed:
+		stop()
+		<-swept
+		return err
+	}
 	times := *e.drain.Load()
 	e.config.Log.Info("draining", "delay", times.Delay.String(), "timeout", times.Timeout.String(),
 		"upgradedTimeout", times.Upgraded.String())
@@ -177,7 +178,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	<-swept
 	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), logFlushTimeout)
 	defer cancel()
-	err := e.telemetry.Close(flush)
+	err = e.telemetry.Close(flush)
 	if cut != (server.Cut{}) {
 		err = errors.Join(err, &CutError{cut})
 	}
@@ -225,55 +226,6 @@ func (e *Engine) maxConnections() int {
 			"maxConnections", e.config.MaxConnections, "descriptors", descriptors, "enoughFor", fit)
 	}
 	return e.config.MaxConnections
-}
-
-// listen opens a listener by open and makes its address known.
-func (e *Engine) listen(name, addr string, open func(addr string) (net.Listener, error)) (net.Listener, error) {
-	l, err := open(addr)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen for %s: %w", name, err)
-	}
-	e.addrMu.Lock()
-	defer e.addrMu.Unlock()
-	e.addrs[name] = l.Addr()
-	e.config.Log.Info("listening", "for", name, "address", l.Addr().String())
-	return l, nil
-}
-
-func (e *Engine) serveHTTP(ctx context.Context) error {
-	if e.config.HTTP == "" {
-		return nil
-	}
-	l, err := e.listen("http", e.config.HTTP, func(addr string) (net.Listener, error) {
-		return server.Listen(ctx, addr, e.config.ReusePort)
-	})
-	if err != nil {
-		return err
-	}
-	go e.server.Serve(l)
-	return nil
-}
-
-func (e *Engine) serveAdmin(ctx context.Context) error {
-	if e.config.Admin == "" {
-		return nil
-	}
-	l, err := e.listen("admin", e.config.Admin, func(addr string) (net.Listener, error) {
-		return net.Listen("tcp", addr)
-	})
-	if err != nil {
-		return err
-	}
-	s := admin.New(admin.Config{
-		Token: e.config.AdminToken, Pprof: e.config.Pprof, Ready: e.Ready, Metrics: e.telemetry.Handler(),
-		Explain: e.Explain, Routes: e.Routes, Endpoints: e.Endpoints, Log: e.config.Log,
-	})
-	go func() {
-		if err := s.Serve(ctx, l); err != nil {
-			e.config.Log.Error(err, "the admin port is gone", "address", l.Addr().String())
-		}
-	}()
-	return nil
 }
 
 func (e *Engine) registerMetrics() {
