@@ -130,7 +130,7 @@ func TestMessagesAreCutToWhatTheAPIServerAccepts(t *testing.T) {
 	if got := out[1].Message; len(got) > maxMessage || !utf8.ValidString(got) || !strings.HasSuffix(got, " ...") {
 		t.Errorf("cut to %d bytes, valid %t", len(got), utf8.ValidString(got))
 	}
-	if c := programmed(true, false, errors.New(long)); len(c.Message) > maxMessage {
+	if c := programmed(translate.RouteVerdict{Served: true}, false, errors.New(long)); len(c.Message) > maxMessage {
 		t.Errorf("Programmed has a message of %d bytes", len(c.Message))
 	}
 	if c, _ := merge(nil, verdict{conditions: out}); meta.FindStatusCondition(c, v1alpha1.ConditionAccepted) == nil {
