@@ -81,6 +81,10 @@ type Config struct {
 		// active checks has had an endpoint that passes them.
 		RequireHealthyPools bool
 	}
+	Snapshot struct {
+		// Directory that keeps the last good plan; "" = none is kept.
+		Directory string
+	}
 	Log struct {
 		// Format is json or text.
 		Format string
@@ -150,6 +154,7 @@ func (c *Config) settings() []setting {
 		{"drain.timeout", "drain-timeout", "after that, how long requests in flight may take", (*duration)(&c.Drain.Timeout)},
 		{"drain.upgradedTimeout", "drain-upgraded-timeout", "after the delay, how long upgraded connections such as WebSockets may go on", (*duration)(&c.Drain.UpgradedTimeout)},
 		{"health.requireHealthyPools", "", "not ready before every pool with active checks has had an endpoint that passes", (*toggle)(&c.Health.RequireHealthyPools)},
+		{"snapshot.directory", "", "directory that keeps the last good plan for a start at which the API server cannot be reached; empty = off", (*text)(&c.Snapshot.Directory)},
 		{"log.format", "log-format", "json or text", &choice{&c.Log.Format, []string{"json", "text"}}},
 		{"log.level", "log-level", "error, warn, info or debug", (*level)(&c.Log.Level)},
 		{"accessLog.format", "access-log", "off, json or text, on standard output", &choice{&c.AccessLog.Format, []string{"off", "json", "text"}}},
@@ -193,6 +198,9 @@ func (c *Config) validate() error {
 	}
 	if c.Manifests != "" && len(c.WatchNamespaces) > 0 {
 		return errors.New("manifests and watchNamespaces are both set: all objects in the files count")
+	}
+	if c.Manifests != "" && c.Snapshot.Directory != "" {
+		return errors.New("manifests and snapshot.directory are both set: a snapshot is of a cluster, manifests are there at every start")
 	}
 	for _, s := range []struct {
 		key string
