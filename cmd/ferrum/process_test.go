@@ -36,6 +36,9 @@ var binary = sync.OnceValues(func() (string, error) {
 var binaryDir string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(beBackend) != "" {
+		serveAsBackend()
+	}
 	var err error
 	if binaryDir, err = os.MkdirTemp("", "ferrum-test-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
