@@ -33,6 +33,7 @@ func (ex *exchange) tunnel() Reason {
 	ex.c.life.Upgraded(func() { ends.stop(ReasonShutdown) })
 	leave := ex.turn.Endpoint.Upgraded(func() { ends.stop(ReasonEndpointDrained) })
 	defer leave()
+	defer ends.finish() // also after a panic
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
