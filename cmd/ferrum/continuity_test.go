@@ -149,7 +149,7 @@ func slowOrUpgraded(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return
 		}
-		defer c.CloseNow()
+		defer func() { _ = c.CloseNow() }()
 		for {
 			kind, message, err := c.Read(r.Context())
 			if err != nil || c.Write(r.Context(), kind, message) != nil {
@@ -183,12 +183,11 @@ func TestAReplicaThatIsStoppedUnderLoadLosesNothing(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(one.http, "http")+"/ws", &websocket.DialOptions{Host: "a.example.com"})
+	c, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(one.http, "http")+"/ws", &websocket.DialOptions{Host: "a.example.com"}) //nolint:bodyclose // the body is the connection
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = res // its body is the connection
-	defer c.CloseNow()
+	defer func() { _ = c.CloseNow() }()
 	slow := make(chan string)
 	go func() {
 		status, body := one.get("a.example.com", "/slow")
@@ -228,7 +227,7 @@ func serveAsBackend() {
 		panic(err)
 	}
 	fmt.Println(l.Addr())
-	panic(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // a test's own
+	panic(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/length" {
 			w.Header().Set("Content-Length", "1000000")
 		}

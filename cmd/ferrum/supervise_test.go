@@ -81,7 +81,7 @@ func TestDrainThatHadToCutIsAFailureOnceTheSourceHasStopped(t *testing.T) {
 		err := supervise(ctx, logr.Discard(),
 			func(ctx context.Context) error { <-ctx.Done(); return want },
 			func(ctx context.Context) error { <-ctx.Done(); stopped = true; return errors.New("too late to matter") })
-		if err != want || !stopped {
+		if !errors.Is(err, want) || !stopped {
 			t.Errorf("got %v, source stopped: %v", err, stopped)
 		}
 	})

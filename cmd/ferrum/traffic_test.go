@@ -143,6 +143,7 @@ func (c *loadClient) ask(upload bool) error {
 	if err != nil {
 		return fmt.Errorf("upload=%v, no response: %w", upload, err)
 	}
+	defer res.Body.Close()
 	answer, err := io.ReadAll(res.Body)
 	if err != nil {
 		return fmt.Errorf("upload=%v, response cut: %w", upload, err)

@@ -47,6 +47,7 @@ func (f fault) transmit(c *memnet.Conn, message string, at int) {
 		c.Reset()
 	case halfCloses:
 		_ = c.CloseWrite()
+	case drops, dribbles:
 	}
 }
 

@@ -41,11 +41,11 @@ func control(shared bool) func(network, address string, c syscall.RawConn) error
 // It returns an error when one does and does not share it.
 func Shared(address string) (bool, error) {
 	a, err := net.ResolveTCPAddr("tcp", address)
-	if err != nil || a.Port == 0 {
-		return false, nil // Listen will say what is wrong with it
+	if err != nil {
+		return false, err
 	}
-	if err := tryBind(a, false); err != syscall.EADDRINUSE {
-		return false, nil // likewise
+	if a.Port == 0 || !errors.Is(tryBind(a, false), syscall.EADDRINUSE) {
+		return false, nil // Listen will say what else is wrong with it
 	}
 	if err := tryBind(a, true); err != nil {
 		return false, &net.OpError{Op: "listen", Net: "tcp", Addr: a, Err: os.NewSyscallError("bind", err)}
@@ -68,7 +68,7 @@ func tryBind(a *net.TCPAddr, shared bool) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }() // it was never used
 	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	if family == unix.AF_INET6 {
 		only := 1

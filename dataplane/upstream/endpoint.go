@@ -73,6 +73,7 @@ func (e *Endpoint) settle() {
 		e.upgraded.stay()
 	case plan.Draining:
 		e.upgraded.leave(e.pool.Key.Policy.DrainTimeout)
+	case plan.NotReady:
 	}
 }
 
