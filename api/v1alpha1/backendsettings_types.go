@@ -25,6 +25,12 @@ type BackendSettings struct {
 	//
 	// +optional
 	Connection *Connection `json:"connection,omitempty"`
+
+	// Drain says what becomes of work at an endpoint that leaves. Absent: the
+	// next nearest place decides.
+	//
+	// +optional
+	Drain *Drain `json:"drain,omitempty"`
 }
 
 // LoadBalancingType names the algorithm that picks an endpoint.
@@ -169,4 +175,15 @@ type Connection struct {
 	//
 	// +optional
 	MaxAge *Duration `json:"maxAge,omitempty"`
+}
+
+// Drain says what becomes of work at an endpoint that is terminating or gone. It
+// gets no new requests while another one is ready; those that it has end by
+// themselves or by their own timeouts.
+type Drain struct {
+	// Timeout is how long upgraded connections, such as WebSockets, to the
+	// endpoint may go on. "0s" = no limit. Default 60s.
+	//
+	// +optional
+	Timeout *Duration `json:"timeout,omitempty"`
 }

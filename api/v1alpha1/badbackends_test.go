@@ -131,6 +131,7 @@ func badConnections(add stanzaAdder) {
 	badNumbers(add, "connection.maxIdlePerEndpoint", 0, 65535)
 	badDurations(add, "connection.idleTimeout")
 	badDurations(add, "connection.maxAge")
+	badDurations(add, "drain.timeout")
 }
 
 const (

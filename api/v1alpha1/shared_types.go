@@ -176,6 +176,10 @@ const (
 	// ReasonInvalid (Programmed=False): the route is not accepted, so nothing of
 	// it is served.
 	ReasonInvalid = "Invalid"
+	// ReasonUsingLastKnownGood (Programmed=False): rules of this generation
+	// cannot be compiled; the last good version of each, as long as the process
+	// knows one, is served in its place.
+	ReasonUsingLastKnownGood = "UsingLastKnownGood"
 	// ReasonPending (Programmed=False): the data plane has not applied this
 	// generation.
 	ReasonPending = "Pending"

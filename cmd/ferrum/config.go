@@ -73,11 +73,17 @@ type Config struct {
 		Delay time.Duration
 		// Timeout of the requests in flight after that.
 		Timeout time.Duration
+		// UpgradedTimeout is that of upgraded connections.
+		UpgradedTimeout time.Duration
 	}
 	Health struct {
 		// RequireHealthyPools keeps the process unready until each pool with
 		// active checks has had an endpoint that passes them.
 		RequireHealthyPools bool
+	}
+	Snapshot struct {
+		// Directory that keeps the last good plan; "" = none is kept.
+		Directory string
 	}
 	Log struct {
 		// Format is json or text.
@@ -105,6 +111,7 @@ func DefaultConfig() *Config {
 	c.Admin.Address = ":9090"
 	c.Drain.Delay = 5 * time.Second
 	c.Drain.Timeout = 30 * time.Second
+	c.Drain.UpgradedTimeout = 60 * time.Second
 	c.Log.Format = "json"
 	c.Log.Level = slog.LevelInfo
 	c.AccessLog.Format = "json"
@@ -145,7 +152,9 @@ func (c *Config) settings() []setting {
 		{"topology.node", "topology-node", "node that the process runs on, for topology hints; empty = not known", (*text)(&c.Topology.Node)},
 		{"drain.delay", "drain-delay", "on SIGTERM, how long to go on accepting while not ready", (*duration)(&c.Drain.Delay)},
 		{"drain.timeout", "drain-timeout", "after that, how long requests in flight may take", (*duration)(&c.Drain.Timeout)},
+		{"drain.upgradedTimeout", "drain-upgraded-timeout", "after the delay, how long upgraded connections such as WebSockets may go on", (*duration)(&c.Drain.UpgradedTimeout)},
 		{"health.requireHealthyPools", "", "not ready before every pool with active checks has had an endpoint that passes", (*toggle)(&c.Health.RequireHealthyPools)},
+		{"snapshot.directory", "", "directory that keeps the last good plan for a start at which the API server cannot be reached; empty = off", (*text)(&c.Snapshot.Directory)},
 		{"log.format", "log-format", "json or text", &choice{&c.Log.Format, []string{"json", "text"}}},
 		{"log.level", "log-level", "error, warn, info or debug", (*level)(&c.Log.Level)},
 		{"accessLog.format", "access-log", "off, json or text, on standard output", &choice{&c.AccessLog.Format, []string{"off", "json", "text"}}},
@@ -189,6 +198,9 @@ func (c *Config) validate() error {
 	}
 	if c.Manifests != "" && len(c.WatchNamespaces) > 0 {
 		return errors.New("manifests and watchNamespaces are both set: all objects in the files count")
+	}
+	if c.Manifests != "" && c.Snapshot.Directory != "" {
+		return errors.New("manifests and snapshot.directory are both set: a snapshot is of a cluster, manifests are there at every start")
 	}
 	for _, s := range []struct {
 		key string

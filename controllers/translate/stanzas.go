@@ -21,6 +21,7 @@ var builtInPolicy = plan.Policy{
 	},
 	PanicThresholdPercent: 50,
 	Connection:            plan.Connection{MaxIdlePerEndpoint: 64, IdleTimeout: 55 * time.Second},
+	DrainTimeout:          60 * time.Second,
 }
 
 func statusSet(start, end int) (s plan.StatusSet) {
@@ -34,6 +35,7 @@ type stanzas struct {
 	loadBalancing stanza[plan.LoadBalancing]
 	health        stanza[health]
 	connection    stanza[plan.Connection]
+	drain         stanza[time.Duration]
 }
 
 // health is what the stanza healthCheck says.
@@ -57,13 +59,14 @@ func (s *stanzas) sameAs(o *stanzas) bool {
 
 // readStanzas reads the settings of a place; place is named in problems.
 func readStanzas(b *v1alpha1.BackendSettings, place string) *stanzas {
-	if b == nil || b.LoadBalancing == nil && b.HealthCheck == nil && b.Connection == nil {
+	if b == nil || b.LoadBalancing == nil && b.HealthCheck == nil && b.Connection == nil && b.Drain == nil {
 		return nil
 	}
 	return &stanzas{
 		loadBalancing: readStanza(b.LoadBalancing, place, readLoadBalancing),
 		health:        readStanza(b.HealthCheck, place, readHealth),
 		connection:    readStanza(b.Connection, place, readConnection),
+		drain:         readStanza(b.Drain, place, readDrain),
 	}
 }
 
@@ -100,6 +103,10 @@ func effective(places ...*stanzas) (policy plan.Policy, problem string) {
 	if s := has(func(s *stanzas) bool { return s.connection.set }); s != nil {
 		policy.Connection = s.connection.value
 		problems = append(problems, s.connection.problem)
+	}
+	if s := has(func(s *stanzas) bool { return s.drain.set }); s != nil {
+		policy.DrainTimeout = s.drain.value
+		problems = append(problems, s.drain.problem)
 	}
 	problems = slices.DeleteFunc(problems, func(p string) bool { return p == "" })
 	return policy, list(problems, "; ")
@@ -178,6 +185,10 @@ func readConnection(f *fields, from *v1alpha1.Connection) plan.Connection {
 		IdleTimeout:        f.duration("connection.idleTimeout", from.IdleTimeout, builtIn.IdleTimeout),
 		MaxAge:             f.duration("connection.maxAge", from.MaxAge, builtIn.MaxAge),
 	}
+}
+
+func readDrain(f *fields, from *v1alpha1.Drain) time.Duration {
+	return f.duration("drain.timeout", from.Timeout, builtInPolicy.DrainTimeout)
 }
 
 // fields reads the fields of a stanza and keeps the first problem. It checks

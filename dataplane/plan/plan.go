@@ -148,6 +148,10 @@ type Policy struct {
 	// requests go to all that Kubernetes calls ready. 0: never.
 	PanicThresholdPercent uint8
 	Connection            Connection
+	// DrainTimeout is how long upgraded connections to an endpoint may go on
+	// once it is terminating or gone; 0 = no limit. Requests are bounded by
+	// their own timeouts.
+	DrainTimeout time.Duration
 }
 
 // LoadBalancing says how an endpoint is picked.

@@ -65,7 +65,7 @@ func newBed(t *testing.T, trusted proxy.Prefixes) *bed {
 }
 
 func (b *bed) close() {
-	b.srv.Drain(b.t.Context(), 0, time.Second)
+	b.srv.Drain(b.t.Context(), server.DrainTimes{Timeout: time.Second, Upgraded: time.Second})
 	for _, c := range b.closers {
 		c()
 	}

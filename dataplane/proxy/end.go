@@ -36,6 +36,8 @@ func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
 // has said all it had to say, unless it sends an empty line behind it.
 func (ex *exchange) lingers(reason Reason) bool {
 	switch {
+	case reason == ReasonShutdown && ex.status == 101, reason == ReasonEndpointDrained:
+		return true // the client has been told of the end, and may have more to say
 	case !ex.closing, ex.status == 0, ex.status == 101, reason == ReasonClientGone, reason == ReasonClientStalled:
 		return false
 	case ex.req.Close && ex.req.ContentLength <= 0 && !ex.req.Chunked:

@@ -54,7 +54,7 @@ const (
 	ReasonRequestTimeout
 	// ReasonInternal: a defect of the proxy itself.
 	ReasonInternal
-	// ReasonShutdown: the drain timeout of the process cut the exchange.
+	// ReasonShutdown: a drain timeout of the process cut the exchange.
 	ReasonShutdown
 
 	// ReasonConnectRefused: the endpoint refused the connection.
@@ -79,6 +79,9 @@ const (
 	// ReasonResponseBodyTooLarge: the body passes the rule's
 	// maxResponseBodyBytes.
 	ReasonResponseBodyTooLarge
+	// ReasonEndpointDrained: the endpoint is terminating or gone, and the time of
+	// its upgraded connections is up.
+	ReasonEndpointDrained
 	// ReasonStreamIdle: an upgraded connection or a stream was silent in both
 	// directions for too long.
 	ReasonStreamIdle
@@ -164,6 +167,7 @@ var reasons = [reasonCount]reasonRow{
 	ReasonInvalidResponse:       {"invalid_response", 502, "http_protocol_error", SideUpstream, false, blamesEndpoint},
 	ReasonResponseCut:           {"response_cut", 502, "http_response_incomplete", SideUpstream, true, blamesEndpoint},
 	ReasonResponseBodyTooLarge:  {"response_body_too_large", 502, "http_response_body_size", SideUpstream, false, blamesNone},
+	ReasonEndpointDrained:       {"endpoint_drained", 0, "", SideUpstream, true, blamesNone},
 	ReasonStreamIdle:            {"stream_idle_timeout", 0, "", SideProxy, true, blamesNone},
 	ReasonResponseBodyTimeout:   {"response_body_timeout", 504, "http_response_timeout", SideUpstream, true, blamesEndpoint},
 }

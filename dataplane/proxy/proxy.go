@@ -48,6 +48,11 @@ type Life interface {
 	// Cut reports whether the connection was closed by the drain while it had a
 	// request.
 	Cut() bool
+	// Upgraded says that the request has become a tunnel, for which the drain has
+	// a time of its own: when that is up it calls end, from any goroutine, with
+	// the connection still open. end may be called after the tunnel has ended,
+	// and must not block.
+	Upgraded(end func())
 }
 
 // Proxy serves the requests of client connections by the table that was

@@ -99,7 +99,7 @@ func (p *Pool) update(want []plan.Endpoint, before *Pool, now time.Time) {
 	p.tell(n)
 	p.nudge()
 	for _, e := range gone {
-		e.idle.retire()
+		e.retire()
 	}
 }
 
@@ -149,6 +149,13 @@ func sameMembers(have []*Endpoint, want []plan.Endpoint) bool {
 	return true
 }
 
+// retire lets go of what the endpoint has: idle connections at once, upgraded
+// ones when their time is up, unless another pool has the endpoint, too.
+func (e *Endpoint) retire() {
+	e.idle.retire()
+	e.upgraded.part(e.pool.Key.Policy.DrainTimeout)
+}
+
 // retire ends the probes of the pool and closes what it keeps idle. Nothing more
 // is told of its endpoints.
 func (p *Pool) retire() {
@@ -161,6 +168,6 @@ func (p *Pool) retire() {
 	}
 	p.mu.Unlock()
 	for _, e := range all {
-		e.idle.retire()
+		e.retire()
 	}
 }

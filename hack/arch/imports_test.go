@@ -43,6 +43,7 @@ var rules = []rule{
 	{path: "controllers/translate", local: []string{"api/...", "dataplane/plan", "dataplane/route"}, external: []string{"k8s.io", "sigs.k8s.io"}},
 	{path: "controllers/manifests", local: []string{"api/...", "config/crd", "controllers/translate"},
 		external: []string{"k8s.io", "sigs.k8s.io", "github.com/fsnotify/fsnotify", "go.yaml.in/yaml/v3"}},
+	{path: "controllers/planfile", local: []string{"dataplane/plan"}},
 	{path: "controllers", local: []string{"api/...", "dataplane/plan", "controllers/translate"},
 		external: []string{"k8s.io", "sigs.k8s.io", "github.com/go-logr/logr", "github.com/prometheus/client_golang"}},
 
