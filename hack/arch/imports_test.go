@@ -28,6 +28,8 @@ var rules = []rule{
 
 	{path: "dataplane/plan"},
 	{path: "dataplane/route", local: []string{"dataplane/plan"}},
+	{path: "dataplane/limit", local: []string{"dataplane/plan"}},
+	{path: "dataplane/retry", local: []string{"dataplane/plan", "dataplane/limit"}}, // limit for the floor of a budget, a token bucket
 	{path: "dataplane/http1", local: []string{"dataplane/route"}},
 	{path: "dataplane/upstream", local: []string{"dataplane/plan", "dataplane/http1"},
 		external: []string{"github.com/cespare/xxhash/v2", "google.golang.org/protobuf/encoding/protowire"}},
