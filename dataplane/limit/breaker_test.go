@@ -36,8 +36,10 @@ func TestABreakerTakesTheLowestOfItsBounds(t *testing.T) {
 
 func TestABreakerCountsConnections(t *testing.T) {
 	b := NewBreaker(plan.CircuitBreaker{MaxConnections: 2}, true, noon)
-	if !b.Connect() || !b.Connect() || b.Connect() {
-		t.Error("not two")
+	for i, want := range []bool{true, true, false} {
+		if got := b.Connect(); got != want {
+			t.Errorf("connection %d: %t", i, got)
+		}
 	}
 	b.Connections.Release()
 	if !b.Connect() {

@@ -38,41 +38,39 @@ type Verdict struct {
 //
 // So in any period of length t no more than burst + t/cost are let through.
 
-// forever is the cost of a token of a rate that has none, some 30 years: few
-// enough that a sum of some of them is still a time.
-const forever = 1 << 60 * time.Nanosecond
+// forever is the depth of a rate that has no tokens to come: some 30 years, and
+// a sum of some of them is still a time.
+const forever = 1 << 60
 
-// pace is a Rate as the algorithm needs it.
-type pace struct{ cost, depth time.Duration }
+// pace is a Rate as the algorithm needs it, in nanoseconds.
+type pace struct{ cost, depth int64 }
 
 // pace returns the share of a rate that one of several replicas gives. The depth
 // stays the same, because both the burst and the speed at which it comes back
 // are divided: a bucket that is half full stays half full. A share lets at least
 // one through at a time.
 func (r Rate) pace(replicas int) pace {
-	n := time.Duration(max(replicas, 1))
-	burst := time.Duration(max(r.Burst, 1))
+	n, burst := int64(max(replicas, 1)), int64(max(r.Burst, 1))
 	if r.Count == 0 || r.Period <= 0 {
 		return pace{cost: forever / burst, depth: forever}
 	}
 	// Rounded up: never more than the rate.
-	cost := (r.Period + time.Duration(r.Count) - 1) / time.Duration(r.Count)
+	cost := (int64(r.Period)-1)/int64(r.Count) + 1
 	if cost > forever/max(burst, n) {
 		return pace{cost: forever / burst, depth: forever}
 	}
-	return pace{cost: cost * n, depth: max(cost*burst, cost*n)}
+	return pace{cost: cost * n, depth: cost * max(burst, n)}
 }
 
 // take returns the new time at which a bucket is full, if the request goes
 // through, and the verdict. Times are nanoseconds since the same start.
 func (p pace) take(full, now int64) (next int64, v Verdict) {
-	cost, depth := int64(p.cost), int64(p.depth)
 	full = max(full, now)
-	next = full + cost
-	if early := next - now - depth; early > 0 {
+	next = full + p.cost
+	if early := next - now - p.depth; early > 0 {
 		return full, Verdict{Reset: time.Duration(full - now), RetryAfter: time.Duration(early)}
 	}
-	remaining := min((depth-(next-now))/cost, math.MaxUint32)
+	remaining := min((p.depth-(next-now))/p.cost, math.MaxUint32)
 	return next, Verdict{OK: true, Remaining: uint32(remaining), Reset: time.Duration(next - now)}
 }
 

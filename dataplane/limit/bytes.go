@@ -45,12 +45,11 @@ func (b *ByteBudget) Release(n int64) {
 	}
 }
 
-// Used returns the bytes that are taken now, High the most that ever were, and
-// Limit how many there are.
+// Used returns the bytes that are taken now.
 func (b *ByteBudget) Used() int64 { return b.used.Load() }
 
-// High: see Used.
+// High returns the most bytes that ever were taken at a time.
 func (b *ByteBudget) High() int64 { return b.high.Load() }
 
-// Limit: see Used.
+// Limit returns how many bytes there are.
 func (b *ByteBudget) Limit() int64 { return b.limit }

@@ -79,10 +79,10 @@ func orNone(limit uint32) uint32 {
 	return limit
 }
 
-// Inside and Waiting return how many there are.
+// Inside returns how many are.
 func (g *Gate) Inside() uint32 { return uint32(g.state.Load()) }
 
-// Waiting: see Inside.
+// Waiting returns how many do.
 func (g *Gate) Waiting() uint32 { return uint32(g.state.Load() >> 32) }
 
 // Limit returns how many may be inside; 0 = no limit.

@@ -18,7 +18,7 @@ func enter(g *Gate, deadline time.Time, done <-chan struct{}) <-chan Admission {
 	return out
 }
 
-// now is what has been answered so far.
+// answered returns what a wait ended with, which it must have.
 func answered(t *testing.T, out <-chan Admission) Admission {
 	t.Helper()
 	synctest.Wait()
@@ -68,7 +68,7 @@ func TestThoseWhoWaitEnterInTheOrderOfTheirComing(t *testing.T) {
 func TestAWaitEndsByWhatComesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		after := func(d time.Duration) time.Time { return began.Add(d) }
+		after := began.Add
 		g := NewGate(1, 3, 5*time.Second)
 		g.TryEnter()
 		done := make(chan struct{})

@@ -74,30 +74,12 @@ func Decide(p *plan.Retry, s *State) Decision {
 	case s.neverProcessed():
 		return decideUnsent(s)
 	}
-	why, asked := WhyStale, true
-	if !s.staleAllowed() {
-		if why, asked = condition(p, s); !asked {
-			return stop(WhyPolicy)
-		}
-		if !methodAllowed(p.Methods, s.Class) {
-			return stop(WhyMethod)
-		}
-		if s.Retries >= int(p.Attempts) {
-			return stop(WhyAttempts)
-		}
+	if s.staleAllowed() {
+		d := s.place(WhyStale)
+		d.Spend = true
+		return s.start(d, 0)
 	}
-	d := s.place(why)
-	if d.Action == Stop {
-		return d
-	}
-	d.Spend = true
-	wait, ok := time.Duration(0), true
-	if why != WhyStale {
-		if wait, ok = pause(p, s); !ok {
-			return stop(WhyRetryAfter)
-		}
-	}
-	return s.start(d, wait)
+	return decideByPolicy(p, s)
 }
 
 // decideUnsent is Decide for what no endpoint has processed.
@@ -105,11 +87,27 @@ func decideUnsent(s *State) Decision {
 	if s.Unsent >= maxUnsent {
 		return stop(WhyAttempts)
 	}
-	d := s.place(WhyUnsent)
-	if d.Action == Stop {
-		return d
+	return s.start(s.place(WhyUnsent), 0)
+}
+
+// decideByPolicy is Decide for what may have been processed.
+func decideByPolicy(p *plan.Retry, s *State) Decision {
+	why, asked := condition(p, s)
+	switch {
+	case !asked:
+		return stop(WhyPolicy)
+	case !methodAllowed(p.Methods, s.Class):
+		return stop(WhyMethod)
+	case s.Retries >= int(p.Attempts):
+		return stop(WhyAttempts)
 	}
-	return s.start(d, 0)
+	wait, ok := pause(p, s)
+	if !ok {
+		return stop(WhyRetryAfter)
+	}
+	d := s.place(why)
+	d.Spend = true
+	return s.start(d, wait)
 }
 
 // Hedge says whether and when a request whose attempt began at State.Now is sent
@@ -228,6 +226,9 @@ func jitter(most time.Duration, random uint64) time.Duration {
 
 // start sets the time of an attempt, which must be before the deadline.
 func (s *State) start(d Decision, wait time.Duration) Decision {
+	if d.Action == Stop {
+		return stop(d.Why)
+	}
 	d.At = s.Now.Add(wait)
 	if !s.Deadline.IsZero() && !d.At.Before(s.Deadline) {
 		return stop(WhyDeadline)

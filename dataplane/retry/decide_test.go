@@ -269,11 +269,12 @@ func TestBackoffDoublesUpToItsMostAndIsFullyJittered(t *testing.T) {
 		}
 		return d.At.Sub(noon)
 	}
-	for retries, want := range []time.Duration{50, 100, 200, 400, 800, 1000, 1000} {
-		if got := at(retries, 1<<64-1); got != want*time.Millisecond {
-			t.Errorf("at most %v after %d retries, want %v", got, retries, want*time.Millisecond)
+	for retries, millis := range []int{50, 100, 200, 400, 800, 1000, 1000} {
+		want := time.Duration(millis) * time.Millisecond
+		if got := at(retries, 1<<64-1); got != want {
+			t.Errorf("at most %v after %d retries, want %v", got, retries, want)
 		}
-		if got := at(retries, 1<<63); got != want*time.Millisecond/2 {
+		if got := at(retries, 1<<63); got != want/2 {
 			t.Errorf("in the middle %v after %d retries", got, retries)
 		}
 		if got := at(retries, 0); got != 0 {
@@ -290,7 +291,7 @@ func TestHedgingIsForSafeRequestsWithinThePolicy(t *testing.T) {
 	p := usual(plan.RetryAny)
 	p.HedgeAfter = 20 * time.Millisecond
 	s := State{Class: Safe, Body: BodyNone, Untried: true, Now: noon, Deadline: noon.Add(time.Second)}
-	if d := Hedge(&p, &s); d.Action != Elsewhere || !d.Spend || d.At != noon.Add(20*time.Millisecond) {
+	if d := Hedge(&p, &s); d.Action != Elsewhere || !d.Spend || !d.At.Equal(noon.Add(p.HedgeAfter)) {
 		t.Errorf("got %+v", d)
 	}
 	for want, change := range map[Why]func(s *State){
