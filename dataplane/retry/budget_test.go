@@ -102,6 +102,20 @@ func TestABudgetPaysItsShareAndItsFloor(t *testing.T) {
 	}
 }
 
+func TestARequestCountsForTheIntervalAndNoLonger(t *testing.T) {
+	policy := byDefault
+	policy.MinCount = 0
+	for after, want := range map[time.Duration]bool{policy.Interval - time.Millisecond: true, policy.Interval: false} {
+		b := NewBudget(policy, noon)
+		for range 5 {
+			b.Deposit(noon)
+		}
+		if got := b.Withdraw(noon.Add(after)); got != want {
+			t.Errorf("after %v: %t", after, got)
+		}
+	}
+}
+
 func TestABudgetOfNothingPaysNothing(t *testing.T) {
 	b := NewBudget(plan.RetryBudget{}, noon)
 	b.Deposit(noon)
