@@ -39,6 +39,9 @@ type Config struct {
 	TrustedProxies proxy.Prefixes
 	// Clients are the bounds on clients that no rule sets.
 	Clients proxy.ClientLimits
+	// KeepBytes bounds the memory for bodies that are kept to be sent again; 0:
+	// proxy.DefaultKeepBytes.
+	KeepBytes int64
 	// AdminToken is the bearer token for everything on the admin port but the
 	// probes; "" is none.
 	AdminToken string
@@ -97,7 +100,7 @@ func New(c Config) *Engine {
 	}
 	e.SetDrain(server.DrainTimes{Delay: c.DrainDelay, Timeout: c.DrainTimeout, Upgraded: c.DrainUpgradedTimeout})
 	e.registry = e.newRegistry()
-	e.proxy = proxy.New(e.telemetry, proxy.Config{Dial: c.Dial, Trusted: c.TrustedProxies, Clients: c.Clients, Log: c.Log})
+	e.proxy = proxy.New(e.telemetry, proxy.Config{Dial: c.Dial, Trusted: c.TrustedProxies, Clients: c.Clients, KeepBytes: c.KeepBytes, Log: c.Log})
 	e.server = server.New(e.proxy, server.Config{
 		MaxConnections: e.maxConnections(), MaxConnectionsPerIP: c.MaxConnectionsPerIP, PerIPExempt: c.TrustedProxies,
 		ProxyProtocol: c.ProxyProtocol, HeaderTimeout: c.Clients.WithDefaults().HeaderTimeout, Log: c.Log,
@@ -239,6 +242,8 @@ func (e *Engine) registerMetrics() {
 		func() float64 { return float64(http1.HeldBytes()) })
 	e.telemetry.RegisterGauge("ferrum_connections_open", "Client connections that are open.",
 		func() float64 { return float64(s.Open.Load()) })
+	e.telemetry.RegisterGauge("ferrum_retry_buffer_bytes", "Bytes of memory for request bodies that are kept to be sent again.",
+		func() float64 { used, _, _ := e.proxy.KeptBytes(); return float64(used) })
 	for why, name := range server.Refusals {
 		refused := &s.Refused[why]
 		e.telemetry.RegisterCounter("ferrum_connections_refused_total", "Client connections turned away.",

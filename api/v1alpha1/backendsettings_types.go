@@ -20,6 +20,12 @@ type BackendSettings struct {
 	// +optional
 	HealthCheck *HealthCheck `json:"healthCheck,omitempty"`
 
+	// RetryBudget bounds the retries of all rules together. Absent: the next
+	// nearest place decides; in the end 20 percent and 10 a second.
+	//
+	// +optional
+	RetryBudget *RetryBudget `json:"retryBudget,omitempty"`
+
 	// Connection bounds the connections that are kept for reuse. Absent: the
 	// next nearest place decides.
 	//

@@ -44,6 +44,7 @@ rules:
   onNoEndpoints: Reject
   sessionPersistence: {type: Cookie, sessionName: shop, absoluteTimeout: 1h}
   timeouts: {}
+  retry: {codes: [503], conditions: [Codes]}
   limits: {}
   backendPolicy:
     loadBalancing: {type: ConsistentHash, consistentHash: {type: Header, name: x-user}, slowStart: {window: 30s, minWeightPercent: 10}, topology: PreferClose}
@@ -57,6 +58,7 @@ rules:
         statuses: [{start: 502, end: 504}]
         failurePercent: {threshold: 50, window: 10s}
     connection: {}
+    retryBudget: {minRetryRate: {}}
 `,
 	"BackendPolicy": `
 targetRefs: [{kind: Service, name: api, port: http}]
@@ -71,6 +73,7 @@ healthCheck:
     statuses: [{start: 502, end: 504}]
     failurePercent: {threshold: 50, window: 10s}
 connection: {}
+retryBudget: {minRetryRate: {}}
 `,
 	"ProxyClass": `
 allowedRoutes:
@@ -78,6 +81,7 @@ allowedRoutes:
   hostnames: ["*.example.com"]
 defaults:
   timeouts: {}
+  retry: {codes: [503], conditions: [Codes]}
   limits: {}
   backendPolicy:
     loadBalancing: {type: ConsistentHash, consistentHash: {type: Header, name: x-user}, slowStart: {window: 30s, minWeightPercent: 10}, topology: PreferClose}
@@ -91,6 +95,7 @@ defaults:
         statuses: [{start: 502, end: 504}]
         failurePercent: {threshold: 50, window: 10s}
     connection: {}
+    retryBudget: {minRetryRate: {}}
 `,
 }
 

@@ -68,6 +68,10 @@ type Config struct {
 		// EndpointSlices; "" = not known, so hints say nothing.
 		Zone, Node string
 	}
+	Buffers struct {
+		// MaxBytes of memory for request bodies that are kept to be sent again.
+		MaxBytes int
+	}
 	Drain struct {
 		// Delay between the end of readiness and the close of the listeners.
 		Delay time.Duration
@@ -109,6 +113,7 @@ func DefaultConfig() *Config {
 	c.HTTP.HeaderTimeout, c.HTTP.KeepAliveTimeout, c.HTTP.WriteTimeout = clients.HeaderTimeout, clients.KeepAliveTimeout, clients.WriteTimeout
 	c.HTTP.MaxHeaderBytes, c.HTTP.MaxHeaderFields, c.HTTP.MaxRequestLineBytes = clients.MaxHeaderBytes, clients.MaxHeaderFields, clients.MaxRequestLine
 	c.Admin.Address = ":9090"
+	c.Buffers.MaxBytes = proxy.DefaultKeepBytes
 	c.Drain.Delay = 5 * time.Second
 	c.Drain.Timeout = 30 * time.Second
 	c.Drain.UpgradedTimeout = 60 * time.Second
@@ -150,6 +155,7 @@ func (c *Config) settings() []setting {
 		{"admin.pprof", "", "serve /debug/pprof", (*toggle)(&c.Admin.Pprof)},
 		{"topology.zone", "topology-zone", "zone that the process runs in, for topology hints; empty = not known", (*text)(&c.Topology.Zone)},
 		{"topology.node", "topology-node", "node that the process runs on, for topology hints; empty = not known", (*text)(&c.Topology.Node)},
+		{"buffers.maxBytes", "", "bytes of memory for request bodies that are kept to be sent again; without room a body is sent once", (*count)(&c.Buffers.MaxBytes)},
 		{"drain.delay", "drain-delay", "on SIGTERM, how long to go on accepting while not ready", (*duration)(&c.Drain.Delay)},
 		{"drain.timeout", "drain-timeout", "after that, how long requests in flight may take", (*duration)(&c.Drain.Timeout)},
 		{"drain.upgradedTimeout", "drain-upgraded-timeout", "after the delay, how long upgraded connections such as WebSockets may go on", (*duration)(&c.Drain.UpgradedTimeout)},

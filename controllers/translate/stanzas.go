@@ -22,6 +22,7 @@ var builtInPolicy = plan.Policy{
 	PanicThresholdPercent: 50,
 	Connection:            plan.Connection{MaxIdlePerEndpoint: 64, IdleTimeout: 55 * time.Second},
 	DrainTimeout:          60 * time.Second,
+	RetryBudget:           plan.RetryBudget{Percent: 20, Interval: 10 * time.Second, MinCount: 10, MinInterval: time.Second},
 }
 
 func statusSet(start, end int) (s plan.StatusSet) {
@@ -36,6 +37,7 @@ type stanzas struct {
 	health        stanza[health]
 	connection    stanza[plan.Connection]
 	drain         stanza[time.Duration]
+	retryBudget   stanza[plan.RetryBudget]
 }
 
 // health is what the stanza healthCheck says.
@@ -59,7 +61,7 @@ func (s *stanzas) sameAs(o *stanzas) bool {
 
 // readStanzas reads the settings of a place; place is named in problems.
 func readStanzas(b *v1alpha1.BackendSettings, place string) *stanzas {
-	if b == nil || b.LoadBalancing == nil && b.HealthCheck == nil && b.Connection == nil && b.Drain == nil {
+	if b == nil || b.LoadBalancing == nil && b.HealthCheck == nil && b.Connection == nil && b.Drain == nil && b.RetryBudget == nil {
 		return nil
 	}
 	return &stanzas{
@@ -67,6 +69,7 @@ func readStanzas(b *v1alpha1.BackendSettings, place string) *stanzas {
 		health:        readStanza(b.HealthCheck, place, readHealth),
 		connection:    readStanza(b.Connection, place, readConnection),
 		drain:         readStanza(b.Drain, place, readDrain),
+		retryBudget:   readStanza(b.RetryBudget, place, readRetryBudget),
 	}
 }
 
@@ -107,6 +110,10 @@ func effective(places ...*stanzas) (policy plan.Policy, problem string) {
 	if s := has(func(s *stanzas) bool { return s.drain.set }); s != nil {
 		policy.DrainTimeout = s.drain.value
 		problems = append(problems, s.drain.problem)
+	}
+	if s := has(func(s *stanzas) bool { return s.retryBudget.set }); s != nil {
+		policy.RetryBudget = s.retryBudget.value
+		problems = append(problems, s.retryBudget.problem)
 	}
 	problems = slices.DeleteFunc(problems, func(p string) bool { return p == "" })
 	return policy, list(problems, "; ")

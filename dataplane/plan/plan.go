@@ -39,6 +39,8 @@ type Rule struct {
 	Timeouts Timeouts
 	// Limits of an exchange.
 	Limits Limits
+	// Retry says which failed requests are tried again.
+	Retry Retry
 	// Rebalance: legs without an endpoint leave their share to the others;
 	// else it is answered with 503, as Gateway API asks.
 	Rebalance bool
@@ -110,6 +112,9 @@ type Timeouts struct {
 	// Request bounds the whole exchange, from the first byte of the request to
 	// the last byte of the response, retries and waits included.
 	Request time.Duration
+	// BackendRequest bounds one attempt, from the pick of its endpoint to the last
+	// byte of its response.
+	BackendRequest time.Duration
 	// Connect bounds the establishment of a connection.
 	Connect time.Duration
 	// ResponseHeader is from the request sent to the response's header read.
@@ -152,6 +157,8 @@ type Policy struct {
 	// once it is terminating or gone; 0 = no limit. Requests are bounded by
 	// their own timeouts.
 	DrainTimeout time.Duration
+	// RetryBudget bounds the retries that may reach an endpoint's application.
+	RetryBudget RetryBudget
 }
 
 // LoadBalancing says how an endpoint is picked.

@@ -29,6 +29,7 @@ type rule struct {
 
 	timeouts plan.Timeouts
 	limits   plan.Limits
+	retry    plan.Retry
 }
 
 // leg is a compiled backend of a rule.
@@ -104,6 +105,7 @@ func compileRule(r *plan.Route, pr *plan.Rule, reg *upstream.Registry) (*rule, e
 		invalid:  pr.Invalid,
 		timeouts: pr.Timeouts,
 		limits:   pr.Limits,
+		retry:    pr.Retry,
 
 		rebalance: pr.Rebalance,
 		session:   compileSession(&pr.Session),

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"io"
 	"strconv"
 	"time"
@@ -58,6 +59,11 @@ func (ex *exchange) finishUpstream(reason Reason) {
 		ex.dropUpstream()
 		return
 	}
+	ex.keepUpstream()
+}
+
+// keepUpstream keeps the connection to the endpoint for another request.
+func (ex *exchange) keepUpstream() {
 	ex.up.Release()
 	ex.turn.Endpoint.Keep(ex.up, ex.upMade, ex.now, time.Duration(ex.res.KeepAliveTimeout)*time.Second)
 	ex.up = nil
@@ -131,13 +137,13 @@ func (ex *exchange) record(reason Reason, end time.Time) {
 	*r = Record{
 		Start: ex.start, Duration: end.Sub(ex.start), Connect: ex.connect, UpstreamHeader: ex.header,
 		Client: ex.c.addr, Method: ex.req.Method, Host: ex.req.Host, Path: ex.req.Path, Query: ex.req.Query,
-		RequestID: ex.id, Status: ex.status, Reason: reason, Detail: ex.detail, Attempts: ex.attempts,
+		RequestID: ex.id, Status: ex.status, Reason: reason, Detail: ex.detail, Attempts: ex.attempts, Stopped: ex.stopped,
 		BytesIn: ex.reqBody.Payload(), BytesOut: ex.resBody.Payload(),
 	}
 	if ex.rule != nil {
 		r.Rule = ex.rule.id
 	}
-	if e := ex.turn.Endpoint; e != nil {
+	if e := cmp.Or(ex.turn.Endpoint, ex.tried.Last()); e != nil {
 		r.Endpoint = e.Addr
 	}
 	if len(r.Method) > 0 {
@@ -163,6 +169,8 @@ func (ex *exchange) reset() {
 	if cap(ex.out) > maxKeptOut {
 		ex.out = make([]byte, 0, smallOut)
 	}
+	ex.tried.Clear()
+	ex.keep.reset()
 	ex.uploadEnd.Store(0)
 	ex.bodyRead.Store(false)
 	ex.continued.Store(0)
@@ -190,4 +198,5 @@ func (ex *exchange) panicked() {
 	if ex.up != nil {
 		ex.up.Free()
 	}
+	ex.keep.free()
 }

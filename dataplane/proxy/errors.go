@@ -52,6 +52,12 @@ const (
 	ReasonNoEndpoints
 	// ReasonRequestTimeout: the rule's request timeout passed.
 	ReasonRequestTimeout
+	// ReasonRetryTimeout: the total timeout of the rule's retry policy passed
+	// before there was a response.
+	ReasonRetryTimeout
+	// ReasonLocalShortage: the proxy had no file descriptor, port or memory for a
+	// connection.
+	ReasonLocalShortage
 	// ReasonInternal: a defect of the proxy itself.
 	ReasonInternal
 	// ReasonShutdown: a drain timeout of the process cut the exchange.
@@ -66,6 +72,9 @@ const (
 	// ReasonResponseHeaderTimeout: no response header within the rule's
 	// responseHeader timeout.
 	ReasonResponseHeaderTimeout
+	// ReasonBackendRequestTimeout: an attempt took longer than the rule's
+	// backendRequest timeout.
+	ReasonBackendRequestTimeout
 	// ReasonUpstreamReset: the endpoint closed or reset the connection before
 	// its response header was complete.
 	ReasonUpstreamReset
@@ -156,6 +165,8 @@ var reasons = [reasonCount]reasonRow{
 	ReasonBackendUnresolved: {"backend_unresolved", 500, "proxy_configuration_error", SideProxy, false, blamesNone},
 	ReasonNoEndpoints:       {"no_endpoints", 503, "destination_unavailable", SideUpstream, false, blamesNone},
 	ReasonRequestTimeout:    {"request_timeout", 504, "http_response_timeout", SideProxy, false, blamesSilent},
+	ReasonRetryTimeout:      {"retry_timeout", 504, "http_response_timeout", SideProxy, false, blamesSilent},
+	ReasonLocalShortage:     {"local_shortage", 503, "proxy_internal_error", SideProxy, false, blamesNone},
 	ReasonInternal:          {"internal", 500, "proxy_internal_error", SideProxy, true, blamesNone},
 	ReasonShutdown:          {"shutdown", 0, "", SideProxy, true, blamesNone},
 
@@ -163,6 +174,7 @@ var reasons = [reasonCount]reasonRow{
 	ReasonConnectFailed:         {"connect_failed", 502, "destination_ip_unroutable", SideUpstream, false, blamesEndpoint},
 	ReasonConnectTimeout:        {"connect_timeout", 504, "connection_timeout", SideUpstream, false, blamesEndpoint},
 	ReasonResponseHeaderTimeout: {"response_header_timeout", 504, "http_response_timeout", SideUpstream, false, blamesEndpoint},
+	ReasonBackendRequestTimeout: {"backend_request_timeout", 504, "http_response_timeout", SideUpstream, false, blamesSilent},
 	ReasonUpstreamReset:         {"upstream_reset", 502, "connection_terminated", SideUpstream, false, blamesEndpoint},
 	ReasonInvalidResponse:       {"invalid_response", 502, "http_protocol_error", SideUpstream, false, blamesEndpoint},
 	ReasonResponseCut:           {"response_cut", 502, "http_response_incomplete", SideUpstream, true, blamesEndpoint},

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 	"runtime/debug"
@@ -11,6 +12,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
 )
 
 // clientCheck is how often a wait for the upstream looks whether the client is
@@ -66,6 +68,7 @@ type Proxy struct {
 	trusted   Prefixes
 	clients   ClientLimits
 	heads     http1.Limits
+	kept      *limit.ByteBudget
 	exchanges sync.Pool
 	idle      sync.Pool // of clients
 }
@@ -75,7 +78,7 @@ type Proxy struct {
 func New(sink Sink, c Config) *Proxy {
 	p := &Proxy{
 		sink: sink, unmatched: sink.Series(RuleID{}), dial: c.Dial, log: c.Log, trusted: c.Trusted,
-		clients: c.Clients.WithDefaults(),
+		clients: c.Clients.WithDefaults(), kept: limit.NewByteBudget(cmp.Or(c.KeepBytes, DefaultKeepBytes)),
 	}
 	if p.dial == nil {
 		p.dial = dialTCP
@@ -94,6 +97,12 @@ func dialTCP(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) {
 
 // Publish makes t the table of all requests that begin from now on.
 func (p *Proxy) Publish(t *Table) { p.table.Store(t) }
+
+// KeptBytes returns the memory that bodies kept to be sent again take now, the most
+// that it ever was, and the bound.
+func (p *Proxy) KeptBytes() (now, high, bound int64) {
+	return p.kept.Used(), p.kept.High(), p.kept.Limit()
+}
 
 // Table returns the table published last, or nil.
 func (p *Proxy) Table() *Table { return p.table.Load() }
@@ -193,6 +202,7 @@ const (
 func newExchange(p *Proxy) *exchange {
 	ex := &exchange{p: p, uploaded: make(chan struct{}, 1)}
 	ex.out = make([]byte, 0, smallOut)
+	ex.keep.budget = p.kept
 	return ex
 }
 

@@ -5,6 +5,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 )
 
 var ruleLabels = []string{"namespace", "route", "rule"}
@@ -31,7 +32,11 @@ var (
 	descHeader = ruleDesc("ferrum_upstream_header_duration_seconds",
 		"Time from a request sent to an endpoint to its response header read.")
 	descAttempts = ruleDesc("ferrum_upstream_attempts_total",
-		"Endpoints tried, summed over all requests.")
+		"Attempts to have a request answered by an endpoint, summed over all requests.")
+	descRetries = ruleDesc("ferrum_upstream_retries_total",
+		"Attempts that were followed by another one, by why.", "why")
+	descRetriesRefused = ruleDesc("ferrum_upstream_retries_refused_total",
+		"Attempts that failed and were not followed by another one, by why not.", "why")
 
 	descRules = prometheus.NewDesc("ferrum_rule_series",
 		"Rules whose requests are counted under their own name.", nil, nil)
@@ -45,7 +50,7 @@ var (
 func (s *ruleSet) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descRequests, descDuration, descInFlight, descFailures, descBytesIn, descBytesOut,
-		descHeader, descAttempts, descRules, descSharing, descOverflow,
+		descHeader, descAttempts, descRetries, descRetriesRefused, descRules, descSharing, descOverflow,
 	} {
 		ch <- d
 	}
@@ -122,6 +127,18 @@ func (s *ruleSeries) collect(ch chan<- prometheus.Metric) {
 	ch <- counter(descAttempts, t.attempts, own...)
 	ch <- counter(descBytesIn, t.bytesIn, own...)
 	ch <- counter(descBytesOut, t.bytesOut, own...)
+	if r := s.retries.Load(); r != nil {
+		for i := range *r {
+			n, why := (*r)[i].Load(), retry.Why(i)
+			switch {
+			case n == 0:
+			case why.Again():
+				ch <- counter(descRetries, n, namespace, route, rule, label("why", why.String()))
+			default:
+				ch <- counter(descRetriesRefused, n, namespace, route, rule, label("why", why.String()))
+			}
+		}
+	}
 	if f := s.failures.Load(); f != nil {
 		for i := range *f {
 			if n := (*f)[i].Load(); n > 0 {

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 )
 
 // The bytes that a value from outside may take in a line, escaped. A longer one
@@ -45,6 +46,7 @@ var (
 	fieldDetail    = newField("detail")
 	fieldEndpoint  = newField("endpoint")
 	fieldAttempts  = newField("attempts")
+	fieldRetry     = newField("retry")
 	fieldDuration  = newField("duration_s")
 	fieldConnect   = newField("connect_s")
 	fieldHeader    = newField("upstream_header_s")
@@ -93,6 +95,9 @@ func (l *line) format(r *proxy.Record) []byte {
 		l.addr(fieldEndpoint, r.Endpoint)
 	}
 	l.int(fieldAttempts, int64(r.Attempts))
+	if r.Stopped != retry.WhyFinal {
+		str(l, fieldRetry, r.Stopped.String(), maxWord)
+	}
 	l.seconds(fieldDuration, r.Duration)
 	if r.Connect > 0 {
 		l.seconds(fieldConnect, r.Connect)

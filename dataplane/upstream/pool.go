@@ -8,12 +8,16 @@ import (
 	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 )
 
 // Pool is the endpoints of a Service port under one policy. It lives as long as
 // plans name its key.
 type Pool struct {
 	Key plan.PoolKey
+	// Budget pays for the retries of the pool's requests. A pool takes over that
+	// of its predecessor when their policies for it are equal.
+	Budget *retry.Budget
 
 	members  atomic.Pointer[members]
 	turn     atomic.Uint64 // of RoundRobin
@@ -32,11 +36,16 @@ type Pool struct {
 	checked time.Time          // since when there are checks; zero: they have not begun
 }
 
-func newPool(r *Registry, key plan.PoolKey) *Pool {
+func newPool(r *Registry, key plan.PoolKey, before *Pool, now time.Time) *Pool {
 	p := &Pool{
 		Key: key, hashed: key.Policy.LoadBalancing.Balancer == plan.ConsistentHash, born: r.born,
 		tally: r.tally(key), onTransition: r.OnTransition, onPanic: r.OnPanic,
 		stop: func() {}, wake: make(chan struct{}, 1),
+	}
+	if before != nil && before.Key.Policy.RetryBudget == key.Policy.RetryBudget {
+		p.Budget = before.Budget
+	} else {
+		p.Budget = retry.NewBudget(key.Policy.RetryBudget, now)
 	}
 	p.members.Store(&members{roster: &roster{}, nextTrial: never})
 	return p

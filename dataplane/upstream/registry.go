@@ -57,10 +57,11 @@ func (r *Registry) Prepare(pools []plan.Pool) {
 		if before == nil {
 			before = r.predecessors(pools)
 		}
+		old := before[serviceOf(want.Key)]
 		r.mu.Lock()
-		p = newPool(r, want.Key)
+		p = newPool(r, want.Key, old, now)
 		r.mu.Unlock()
-		p.update(want.Endpoints, before[serviceOf(want.Key)], now)
+		p.update(want.Endpoints, old, now)
 		r.mu.Lock()
 		r.pools[want.Key] = p
 		r.mu.Unlock()
