@@ -25,6 +25,7 @@ import (
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 
 	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
+	"github.com/ferrum-proxy/ferrum-proxy/controllers/translate"
 )
 
 const (
@@ -179,6 +180,7 @@ func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, 
 		reader: mgr.GetCache(), grants: grants, applier: o.Applier, verdicts: writer,
 		events: events, metrics: m, log: o.Log, zone: o.Zone, node: o.Node,
 		replicasOf: o.ReplicasOf, replicas: o.Replicas,
+		builder: translate.Builder{KeepLastGood: true},
 	}
 	c, err := controller.NewTyped("plan", mgr, controller.TypedOptions[key]{
 		Reconciler:  r,

@@ -88,7 +88,7 @@ func judge(s translate.Snapshot, r translate.Result, applied map[types.Namespace
 		rv := v.Routes[key.NamespacedName]
 		ver := version{o.UID, o.Generation}
 		inForce := applied[key.NamespacedName] == ver
-		conditions := append(slices.Clip(bounded(rv.Conditions)), programmed(rv.Served, inForce, refused))
+		conditions := append(slices.Clip(bounded(rv.Conditions)), programmed(rv, inForce, refused))
 		set[key] = verdict{version: ver, conditions: conditions, hostnames: rv.Hostnames, route: routes[key.NamespacedName]}
 	}
 	for _, o := range s.Policies {
@@ -106,14 +106,18 @@ func judge(s translate.Snapshot, r translate.Result, applied map[types.Namespace
 //
 //	plan taken | route served by | version in | status reason
 //	           | the build       | force      |
+//	yes        | rules held      | -          | False  UsingLastKnownGood
 //	yes        | yes             | -          | True   Programmed
 //	yes        | no              | -          | False  Invalid
 //	no         | -               | yes        | True   Programmed: what is in force is this version
 //	no         | -               | no         | False  Pending
-func programmed(served, inForce bool, refused error) translate.Condition {
+func programmed(v translate.RouteVerdict, inForce bool, refused error) translate.Condition {
 	c := translate.Condition{Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionFalse}
 	switch {
-	case refused == nil && !served:
+	case refused == nil && len(v.Held) > 0:
+		c.Reason = v1alpha1.ReasonUsingLastKnownGood
+		c.Message = cut("the data plane serves the last good version of " + strings.Join(v.Held, ", ") + "; the condition Accepted says what to correct")
+	case refused == nil && !v.Served:
 		c.Reason = v1alpha1.ReasonInvalid
 		c.Message = "nothing of the route is served; the other conditions say why"
 	case refused == nil || inForce:

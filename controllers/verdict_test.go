@@ -88,23 +88,25 @@ func TestProgrammedSaysWhatThePlanInForceServes(t *testing.T) {
 	refused := errors.New("two pools have the same key")
 	for what, c := range map[string]struct {
 		served  bool
+		held    []string
 		applied version // in the plan in force
 		refused error
 		status  metav1.ConditionStatus
 		reason  string
 	}{
-		"served":                              {true, version{"1", 3}, nil, metav1.ConditionTrue, v1alpha1.ReasonProgrammed},
-		"not served":                          {false, version{}, nil, metav1.ConditionFalse, v1alpha1.ReasonInvalid},
-		"refused, new":                        {true, version{}, refused, metav1.ConditionFalse, v1alpha1.ReasonPending},
-		"refused, edited":                     {true, version{"1", 2}, refused, metav1.ConditionFalse, v1alpha1.ReasonPending},
-		"refused, made anew":                  {true, version{"0", 3}, refused, metav1.ConditionFalse, v1alpha1.ReasonPending},
-		"refused because of another":          {true, version{"1", 3}, refused, metav1.ConditionTrue, v1alpha1.ReasonProgrammed},
-		"refused, and not served in any case": {false, version{}, refused, metav1.ConditionFalse, v1alpha1.ReasonPending},
+		"served":                              {true, nil, version{"1", 3}, nil, metav1.ConditionTrue, v1alpha1.ReasonProgrammed},
+		"not served":                          {false, nil, version{}, nil, metav1.ConditionFalse, v1alpha1.ReasonInvalid},
+		"refused, new":                        {true, nil, version{}, refused, metav1.ConditionFalse, v1alpha1.ReasonPending},
+		"refused, edited":                     {true, nil, version{"1", 2}, refused, metav1.ConditionFalse, v1alpha1.ReasonPending},
+		"refused, made anew":                  {true, nil, version{"0", 3}, refused, metav1.ConditionFalse, v1alpha1.ReasonPending},
+		"refused because of another":          {true, nil, version{"1", 3}, refused, metav1.ConditionTrue, v1alpha1.ReasonProgrammed},
+		"refused, and not served in any case": {false, nil, version{}, refused, metav1.ConditionFalse, v1alpha1.ReasonPending},
+		"served as it was last good":          {true, []string{"a"}, version{"1", 3}, nil, metav1.ConditionFalse, v1alpha1.ReasonUsingLastKnownGood},
 	} {
 		t.Run(what, func(t *testing.T) {
 			s := translate.Snapshot{Routes: []*v1alpha1.ProxyRoute{testRoute()}}
 			v := translate.Verdicts{Routes: map[types.NamespacedName]translate.RouteVerdict{name: {
-				Verdict: translate.Verdict{Generation: 3, Conditions: []translate.Condition{accepted("")}}, Served: c.served}}}
+				Verdict: translate.Verdict{Generation: 3, Conditions: []translate.Condition{accepted("")}}, Served: c.served, Held: c.held}}}
 			got := judge(s, translate.Result{Verdicts: v}, map[types.NamespacedName]version{name: c.applied}, c.refused)[objectKey{kindRoute, name}]
 			if len(got.conditions) != 2 {
 				t.Fatalf("conditions %v, want Accepted and Programmed", got.conditions)
@@ -130,7 +132,7 @@ func TestMessagesAreCutToWhatTheAPIServerAccepts(t *testing.T) {
 	if got := out[1].Message; len(got) > maxMessage || !utf8.ValidString(got) || !strings.HasSuffix(got, " ...") {
 		t.Errorf("cut to %d bytes, valid %t", len(got), utf8.ValidString(got))
 	}
-	if c := programmed(true, false, errors.New(long)); len(c.Message) > maxMessage {
+	if c := programmed(translate.RouteVerdict{Served: true}, false, errors.New(long)); len(c.Message) > maxMessage {
 		t.Errorf("Programmed has a message of %d bytes", len(c.Message))
 	}
 	if c, _ := merge(nil, verdict{conditions: out}); meta.FindStatusCondition(c, v1alpha1.ConditionAccepted) == nil {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/ferrum-proxy/ferrum-proxy/dataplane/admin"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
@@ -43,14 +42,18 @@ type Config struct {
 	// MaxBufferBytes bounds the bytes in the buffers of all connections; 0 is no
 	// bound: see proxy.Config.
 	MaxBufferBytes int64
+	// KeepBytes bounds the memory for bodies that are kept to be sent again; 0:
+	// proxy.DefaultKeepBytes.
+	KeepBytes int64
 	// AdminToken is the bearer token for everything on the admin port but the
 	// probes; "" is none.
 	AdminToken string
 	// Pprof serves /debug/pprof on the admin port.
 	Pprof bool
 	// DrainDelay is how long new connections are still accepted when Run's
-	// context has ended; DrainTimeout is how long requests may go on after it.
-	DrainDelay, DrainTimeout time.Duration
+	// context has ended; DrainTimeout is how long requests may go on after it,
+	// DrainUpgradedTimeout how long upgraded connections may.
+	DrainDelay, DrainTimeout, DrainUpgradedTimeout time.Duration
 	// Version of the program, for the metric ferrum_build_info.
 	Version string
 	// AccessLog says what is written of requests, and where.
@@ -82,6 +85,7 @@ type Engine struct {
 
 	listening atomic.Bool
 	warm      atomic.Bool // the checks have been waited for
+	drain     atomic.Pointer[server.DrainTimes]
 	addrMu    sync.Mutex
 	addrs     map[string]net.Addr
 }
@@ -97,8 +101,9 @@ func New(c Config) *Engine {
 		}),
 		addrs: make(map[string]net.Addr),
 	}
+	e.SetDrain(server.DrainTimes{Delay: c.DrainDelay, Timeout: c.DrainTimeout, Upgraded: c.DrainUpgradedTimeout})
 	e.registry = e.newRegistry()
-	e.proxy = proxy.New(e.telemetry, proxy.Config{Dial: c.Dial, Trusted: c.TrustedProxies, Clients: c.Clients, MaxBufferBytes: c.MaxBufferBytes, Log: c.Log})
+	e.proxy = proxy.New(e.telemetry, proxy.Config{Dial: c.Dial, Trusted: c.TrustedProxies, Clients: c.Clients, MaxBufferBytes: c.MaxBufferBytes, KeepBytes: c.KeepBytes, Log: c.Log})
 	e.server = server.New(e.proxy, server.Config{
 		MaxConnections: e.maxConnections(), MaxConnectionsPerIP: c.MaxConnectionsPerIP, PerIPExempt: c.TrustedProxies,
 		ProxyProtocol: c.ProxyProtocol, HeaderTimeout: c.Clients.WithDefaults().HeaderTimeout, Log: c.Log,
@@ -159,15 +164,13 @@ func (e *Engine) Ready() error {
 }
 
 // Run listens and serves until ctx ends, and drains then: see
-// server.Server.Drain. It returns an error when it cannot listen, or when
-// requests were cut because the drain took too long.
+// server.Server.Drain. It returns an error when it cannot listen, and a
+// *CutError, maybe joined with others, when the drain had to cut something.
 func (e *Engine) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	if err := e.serveAdmin(background); err != nil {
-		return err
-	}
-	if err := e.serveHTTP(background); err != nil {
+	failed, err := e.open(background)
+	if err != nil {
 		return err
 	}
 	swept := make(chan struct{})
@@ -175,21 +178,41 @@ func (e *Engine) Run(ctx context.Context) error {
 		defer close(swept)
 		e.registry.Run(background)
 	}()
-	e.listening.Store(true)
-
-	<-ctx.Done()
-	e.config.Log.Info("draining", "delay", e.config.DrainDelay.String(), "timeout", e.config.DrainTimeout.String())
-	cut := e.server.Drain(background, e.config.DrainDelay, e.config.DrainTimeout)
+	select {
+	case <-ctx.Done():
+	case err := <-failed:
+		stop()
+		<-swept
+		return err
+	}
+	times := *e.drain.Load()
+	e.config.Log.Info("draining", "delay", times.Delay.String(), "timeout", times.Timeout.String(),
+		"upgradedTimeout", times.Upgraded.String())
+	cut := e.server.Drain(background, times)
 	stop()
 	<-swept
 	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), logFlushTimeout)
 	defer cancel()
-	err := e.telemetry.Close(flush)
-	if cut > 0 {
-		err = errors.Join(err, fmt.Errorf("the drain timeout of %s cut %d requests", e.config.DrainTimeout, cut))
+	err = e.telemetry.Close(flush)
+	if cut != (server.Cut{}) {
+		err = errors.Join(err, &CutError{cut})
 	}
 	return err
 }
+
+// CutError says that the times of a drain were up before everything had ended.
+type CutError struct{ server.Cut }
+
+func (e *CutError) Error() string {
+	return fmt.Sprintf("the drain cut %d requests and %d upgraded connections", e.Requests, e.Upgraded)
+}
+
+// SetDrain changes the times of a drain that has not begun.
+func (e *Engine) SetDrain(t server.DrainTimes) { e.drain.Store(&t) }
+
+// SetAccessLogSample logs one of n requests that ended well from now on; n is at
+// least 1.
+func (e *Engine) SetAccessLogSample(n int) { e.telemetry.SetSample(n) }
 
 // logFlushTimeout bounds the wait for the reader of the access log at the end.
 const logFlushTimeout = 2 * time.Second
@@ -220,55 +243,6 @@ func (e *Engine) maxConnections() int {
 	return e.config.MaxConnections
 }
 
-// listen opens a listener by open and makes its address known.
-func (e *Engine) listen(name, addr string, open func(addr string) (net.Listener, error)) (net.Listener, error) {
-	l, err := open(addr)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen for %s: %w", name, err)
-	}
-	e.addrMu.Lock()
-	defer e.addrMu.Unlock()
-	e.addrs[name] = l.Addr()
-	e.config.Log.Info("listening", "for", name, "address", l.Addr().String())
-	return l, nil
-}
-
-func (e *Engine) serveHTTP(ctx context.Context) error {
-	if e.config.HTTP == "" {
-		return nil
-	}
-	l, err := e.listen("http", e.config.HTTP, func(addr string) (net.Listener, error) {
-		return server.Listen(ctx, addr, e.config.ReusePort)
-	})
-	if err != nil {
-		return err
-	}
-	go e.server.Serve(l)
-	return nil
-}
-
-func (e *Engine) serveAdmin(ctx context.Context) error {
-	if e.config.Admin == "" {
-		return nil
-	}
-	l, err := e.listen("admin", e.config.Admin, func(addr string) (net.Listener, error) {
-		return net.Listen("tcp", addr)
-	})
-	if err != nil {
-		return err
-	}
-	s := admin.New(admin.Config{
-		Token: e.config.AdminToken, Pprof: e.config.Pprof, Ready: e.Ready, Metrics: e.telemetry.Handler(),
-		Explain: e.Explain, Routes: e.Routes, Endpoints: e.Endpoints, Log: e.config.Log,
-	})
-	go func() {
-		if err := s.Serve(ctx, l); err != nil {
-			e.config.Log.Error(err, "the admin port is gone", "address", l.Addr().String())
-		}
-	}()
-	return nil
-}
-
 func (e *Engine) registerMetrics() {
 	s := &e.server.Stats
 	e.telemetry.RegisterCounter("ferrum_connections_accepted_total", "Client connections accepted.",
@@ -282,6 +256,8 @@ func (e *Engine) registerMetrics() {
 		func() float64 { return float64(s.Open.Load()) })
 	e.telemetry.RegisterGauge("ferrum_replicas", "Ready replicas of the proxy, among which limits with scope Cluster are divided.",
 		func() float64 { return float64(e.proxy.Replicas()) })
+	e.telemetry.RegisterGauge("ferrum_retry_buffer_bytes", "Bytes of memory for request bodies that are kept to be sent again.",
+		func() float64 { used, _, _ := e.proxy.KeptBytes(); return float64(used) })
 	for why, name := range server.Refusals {
 		refused := &s.Refused[why]
 		e.telemetry.RegisterCounter("ferrum_connections_refused_total", "Client connections turned away.",

@@ -20,6 +20,12 @@ type BackendSettings struct {
 	// +optional
 	HealthCheck *HealthCheck `json:"healthCheck,omitempty"`
 
+	// RetryBudget bounds the retries of all rules together. Absent: the next
+	// nearest place decides; in the end 20 percent and 10 a second.
+	//
+	// +optional
+	RetryBudget *RetryBudget `json:"retryBudget,omitempty"`
+
 	// Connection bounds the connections that are kept for reuse. Absent: the
 	// next nearest place decides.
 	//
@@ -31,6 +37,12 @@ type BackendSettings struct {
 	//
 	// +optional
 	CircuitBreaker *CircuitBreaker `json:"circuitBreaker,omitempty"`
+
+	// Drain says what becomes of work at an endpoint that leaves. Absent: the
+	// next nearest place decides.
+	//
+	// +optional
+	Drain *Drain `json:"drain,omitempty"`
 }
 
 // LoadBalancingType names the algorithm that picks an endpoint.
@@ -175,4 +187,15 @@ type Connection struct {
 	//
 	// +optional
 	MaxAge *Duration `json:"maxAge,omitempty"`
+}
+
+// Drain says what becomes of work at an endpoint that is terminating or gone. It
+// gets no new requests while another one is ready; those that it has end by
+// themselves or by their own timeouts.
+type Drain struct {
+	// Timeout is how long upgraded connections, such as WebSockets, to the
+	// endpoint may go on. "0s" = no limit. Default 60s.
+	//
+	// +optional
+	Timeout *Duration `json:"timeout,omitempty"`
 }

@@ -131,6 +131,40 @@ func badConnections(add stanzaAdder) {
 	badNumbers(add, "connection.maxIdlePerEndpoint", 0, 65535)
 	badDurations(add, "connection.idleTimeout")
 	badDurations(add, "connection.maxAge")
+	badDurations(add, "drain.timeout")
+}
+
+func badRetries(add stanzaAdder) {
+	badNumbers(add, "retry.attempts", 0, 10)
+	codes := func(i int) any { return 400 + i }
+	add("retry.codes", many(33, codes), "retry.codes", tooMany(32))
+	add("retry.codes.0", 399, "retry.codes[0]", atLeast(400))
+	add("retry.codes.0", 600, "retry.codes[0]", atMost(599))
+	add("retry.codes", []any{503, 502, 503}, "retry", "codes must be unique")
+	add("retry.conditions", many(4, func(int) any { return "Reset" }), "retry.conditions", tooMany(3))
+	add("retry.conditions.0", "Timeout", "retry.conditions[0]", supported("ConnectFailure", "Reset", "Codes"))
+	add("retry.conditions", []any{"Reset", "Reset"}, "retry", "conditions must be unique")
+	add("retry.methods", "Some", "retry.methods", supported("Safe", "Idempotent", "Any"))
+	for _, name := range []string{"totalTimeout", "backoff", "maxBackoff"} {
+		badDurations(add, "retry."+name)
+	}
+	const shorter = "maxBackoff (default 1s) must not be shorter than backoff (default 50ms)"
+	add("retry.backoff", "1001ms", "retry", shorter)
+	add("retry.maxBackoff", "49ms", "retry", shorter)
+}
+
+func badRetryBudgets(add stanzaAdder) {
+	const at = "retryBudget."
+	badNumbers(add, at+"percent", 0, 100)
+	badDurations(add, at+"interval")
+	badNumbers(add, at+"minRetryRate.count", 0, 1000000)
+	badDurations(add, at+"minRetryRate.interval")
+	for _, interval := range []string{"0s", "999ms", "1h1ms"} {
+		add(at+"interval", interval, "retryBudget", "interval must be 1s to 1h")
+	}
+	for _, interval := range []string{"0s", "99ms", "1h1ms"} {
+		add(at+"minRetryRate.interval", interval, at+"minRetryRate", "interval must be 100ms to 1h")
+	}
 }
 
 const (

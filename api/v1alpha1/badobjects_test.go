@@ -33,6 +33,7 @@ func badObjects() []badObject {
 		{"ProxyClass", "defaults.", "spec.defaults."},
 	} {
 		badStanzas(at.add(add))
+		badRetries(at.add(add))
 	}
 	for _, at := range []place{
 		{"ProxyRoute", "rules.0.backendPolicy.", "spec.rules[0].backendPolicy."},
@@ -44,6 +45,7 @@ func badObjects() []badObject {
 		badPassiveChecks(at.add(add))
 		badConnections(at.add(add))
 		badBreakers(at.add(add))
+		badRetryBudgets(at.add(add))
 	}
 	return all
 }
@@ -217,13 +219,13 @@ func badClasses(add adder) {
 
 // badStanzas are those that rules and class defaults share.
 func badStanzas(add stanzaAdder) {
-	for _, name := range []string{"request", "connect", "responseHeader", "requestBodyIdle", "responseBodyIdle", "streamIdle"} {
+	for _, name := range []string{"request", "backendRequest", "connect", "responseHeader", "requestBodyIdle", "responseBodyIdle", "streamIdle"} {
 		badDurations(add, "timeouts."+name)
 	}
-	for _, name := range []string{"connect", "responseHeader"} {
+	for _, name := range []string{"backendRequest", "connect", "responseHeader"} {
 		add("timeouts", map[string]any{"request": "1s", name: "1001ms"}, "timeouts", name+" must not be longer than request")
 	}
-	for _, size := range []string{"limits.maxRequestBodyBytes", "limits.maxResponseBodyBytes"} {
+	for _, size := range []string{"limits.maxRequestBodyBytes", "limits.maxResponseBodyBytes", "retry.maxBodyBytes"} {
 		for _, value := range []int{-1, 1 << 31} {
 			add(size, value, size, `must be 0 to 2147483647 bytes, or a string such as "16Mi"`)
 		}

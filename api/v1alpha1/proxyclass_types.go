@@ -111,6 +111,11 @@ type ClassDefaults struct {
 	// +optional
 	Timeouts *Timeouts `json:"timeouts,omitempty"`
 
+	// Retry of rules that have none.
+	//
+	// +optional
+	Retry *Retry `json:"retry,omitempty"`
+
 	// Limits of rules that have none.
 	//
 	// +optional

@@ -124,6 +124,13 @@ type RouteRule struct {
 	// +optional
 	Timeouts *Timeouts `json:"timeouts,omitempty"`
 
+	// Retry says which failed requests are tried again; taken whole from the class
+	// when absent. Without either, only what was provably never processed by an
+	// endpoint is.
+	//
+	// +optional
+	Retry *Retry `json:"retry,omitempty"`
+
 	// Limits of the rule; taken whole from the class when absent.
 	//
 	// +optional

@@ -35,6 +35,7 @@ type ByteSize = intstr.IntOrString
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.request) || !has(self.connect) || duration(self.request) == duration('0s') || duration(self.connect) <= duration(self.request)",message="connect must not be longer than request"
 // +kubebuilder:validation:XValidation:rule="!has(self.request) || !has(self.responseHeader) || duration(self.request) == duration('0s') || duration(self.responseHeader) <= duration(self.request)",message="responseHeader must not be longer than request"
+// +kubebuilder:validation:XValidation:rule="!has(self.request) || !has(self.backendRequest) || duration(self.request) == duration('0s') || duration(self.backendRequest) <= duration(self.request)",message="backendRequest must not be longer than request"
 type Timeouts struct {
 	// Request bounds the whole exchange, from the first byte of the request to
 	// the last byte of the response. It is off by default ("0s"): a total would
@@ -42,6 +43,12 @@ type Timeouts struct {
 	//
 	// +optional
 	Request *Duration `json:"request,omitempty"`
+
+	// BackendRequest bounds one attempt, from the pick of its endpoint to the last
+	// byte of its response. Default 0s.
+	//
+	// +optional
+	BackendRequest *Duration `json:"backendRequest,omitempty"`
 
 	// Connect bounds the establishment of a connection to an endpoint.
 	// Default 3s.
@@ -185,6 +192,10 @@ const (
 	// ReasonInvalid (Programmed=False): the route is not accepted, so nothing of
 	// it is served.
 	ReasonInvalid = "Invalid"
+	// ReasonUsingLastKnownGood (Programmed=False): rules of this generation
+	// cannot be compiled; the last good version of each, as long as the process
+	// knows one, is served in its place.
+	ReasonUsingLastKnownGood = "UsingLastKnownGood"
 	// ReasonPending (Programmed=False): the data plane has not applied this
 	// generation.
 	ReasonPending = "Pending"

@@ -45,6 +45,7 @@ rules:
   onNoEndpoints: Reject
   sessionPersistence: {type: Cookie, sessionName: shop, absoluteTimeout: 1h}
   timeouts: {}
+  retry: {codes: [503], conditions: [Codes]}
   limits: {}
   backendPolicy:
     loadBalancing: {type: ConsistentHash, consistentHash: {type: Header, name: x-user}, slowStart: {window: 30s, minWeightPercent: 10}, topology: PreferClose}
@@ -59,6 +60,7 @@ rules:
         failurePercent: {threshold: 50, window: 10s}
     connection: {}
     circuitBreaker: {perEndpoint: {}, adaptive: {}}
+    retryBudget: {minRetryRate: {}}
 `,
 	"BackendPolicy": `
 targetRefs: [{kind: Service, name: api, port: http}]
@@ -74,6 +76,7 @@ healthCheck:
     failurePercent: {threshold: 50, window: 10s}
 connection: {}
 circuitBreaker: {perEndpoint: {}, adaptive: {}}
+retryBudget: {minRetryRate: {}}
 `,
 	"ProxyClass": `
 allowedRoutes:
@@ -81,6 +84,7 @@ allowedRoutes:
   hostnames: ["*.example.com"]
 defaults:
   timeouts: {}
+  retry: {codes: [503], conditions: [Codes]}
   limits: {}
   backendPolicy:
     loadBalancing: {type: ConsistentHash, consistentHash: {type: Header, name: x-user}, slowStart: {window: 30s, minWeightPercent: 10}, topology: PreferClose}
@@ -95,6 +99,7 @@ defaults:
         failurePercent: {threshold: 50, window: 10s}
     connection: {}
     circuitBreaker: {perEndpoint: {}, adaptive: {}}
+    retryBudget: {minRetryRate: {}}
 `,
 }
 

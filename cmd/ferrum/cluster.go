@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/ferrum-proxy/ferrum-proxy/controllers"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane"
@@ -27,9 +28,17 @@ func clusterSource(c *Config, engine *dataplane.Engine, transitions *controllers
 		return nil, err
 	}
 	cfg.UserAgent = "ferrum/" + currentVersion()
-	return func(ctx context.Context) error {
+	var applier controllers.Applier = engine
+	var kept *keeper
+	if dir := c.Snapshot.Directory; dir != "" {
+		if kept, err = newKeeper(dir, cfg, engine.Apply, crmetrics.Registry, log); err != nil {
+			return nil, err
+		}
+		applier = kept
+	}
+	source := func(ctx context.Context) error {
 		o := controllers.Options{
-			Applier:        engine,
+			Applier:        applier,
 			Health:         engine,
 			Transitions:    transitions,
 			Zone:           c.Topology.Zone,
@@ -42,7 +51,11 @@ func clusterSource(c *Config, engine *dataplane.Engine, transitions *controllers
 			o.ReplicasOf, o.Replicas = types.NamespacedName{Namespace: ns, Name: name}, engine.SetReplicas
 		}
 		return controllers.Run(ctx, cfg, o)
-	}, nil
+	}
+	if kept == nil {
+		return source, nil
+	}
+	return func(ctx context.Context) error { return kept.run(ctx, source) }, nil
 }
 
 // restConfig says how the API server is reached. There is no guessing of

@@ -75,16 +75,26 @@ type Config struct {
 		// namespace/name; "" = there is this one.
 		Service string
 	}
+	Buffers struct {
+		// MaxBytes of memory for request bodies that are kept to be sent again.
+		MaxBytes int
+	}
 	Drain struct {
 		// Delay between the end of readiness and the close of the listeners.
 		Delay time.Duration
 		// Timeout of the requests in flight after that.
 		Timeout time.Duration
+		// UpgradedTimeout is that of upgraded connections.
+		UpgradedTimeout time.Duration
 	}
 	Health struct {
 		// RequireHealthyPools keeps the process unready until each pool with
 		// active checks has had an endpoint that passes them.
 		RequireHealthyPools bool
+	}
+	Snapshot struct {
+		// Directory that keeps the last good plan; "" = none is kept.
+		Directory string
 	}
 	Log struct {
 		// Format is json or text.
@@ -110,8 +120,10 @@ func DefaultConfig() *Config {
 	c.HTTP.HeaderTimeout, c.HTTP.KeepAliveTimeout, c.HTTP.WriteTimeout = clients.HeaderTimeout, clients.KeepAliveTimeout, clients.WriteTimeout
 	c.HTTP.MaxHeaderBytes, c.HTTP.MaxHeaderFields, c.HTTP.MaxRequestLineBytes = clients.MaxHeaderBytes, clients.MaxHeaderFields, clients.MaxRequestLine
 	c.Admin.Address = ":9090"
+	c.Buffers.MaxBytes = proxy.DefaultKeepBytes
 	c.Drain.Delay = 5 * time.Second
 	c.Drain.Timeout = 30 * time.Second
+	c.Drain.UpgradedTimeout = 60 * time.Second
 	c.Log.Format = "json"
 	c.Log.Level = slog.LevelInfo
 	c.AccessLog.Format = "json"
@@ -152,9 +164,12 @@ func (c *Config) settings() []setting {
 		{"topology.zone", "topology-zone", "zone that the process runs in, for topology hints; empty = not known", (*text)(&c.Topology.Zone)},
 		{"topology.node", "topology-node", "node that the process runs on, for topology hints; empty = not known", (*text)(&c.Topology.Node)},
 		{"replicas.service", "replicas-service", "namespace/name of the proxy's own Service: its ready endpoints share rate limits with scope Cluster; empty = each replica has all of them", (*text)(&c.Replicas.Service)},
+		{"buffers.maxBytes", "", "bytes of memory for request bodies that are kept to be sent again; without room a body is sent once", (*count)(&c.Buffers.MaxBytes)},
 		{"drain.delay", "drain-delay", "on SIGTERM, how long to go on accepting while not ready", (*duration)(&c.Drain.Delay)},
 		{"drain.timeout", "drain-timeout", "after that, how long requests in flight may take", (*duration)(&c.Drain.Timeout)},
+		{"drain.upgradedTimeout", "drain-upgraded-timeout", "after the delay, how long upgraded connections such as WebSockets may go on", (*duration)(&c.Drain.UpgradedTimeout)},
 		{"health.requireHealthyPools", "", "not ready before every pool with active checks has had an endpoint that passes", (*toggle)(&c.Health.RequireHealthyPools)},
+		{"snapshot.directory", "", "directory that keeps the last good plan for a start at which the API server cannot be reached; empty = off", (*text)(&c.Snapshot.Directory)},
 		{"log.format", "log-format", "json or text", &choice{&c.Log.Format, []string{"json", "text"}}},
 		{"log.level", "log-level", "error, warn, info or debug", (*level)(&c.Log.Level)},
 		{"accessLog.format", "access-log", "off, json or text, on standard output", &choice{&c.AccessLog.Format, []string{"off", "json", "text"}}},
@@ -198,6 +213,9 @@ func (c *Config) validate() error {
 	}
 	if c.Manifests != "" && len(c.WatchNamespaces) > 0 {
 		return errors.New("manifests and watchNamespaces are both set: all objects in the files count")
+	}
+	if c.Manifests != "" && c.Snapshot.Directory != "" {
+		return errors.New("manifests and snapshot.directory are both set: a snapshot is of a cluster, manifests are there at every start")
 	}
 	for _, s := range []struct {
 		key string

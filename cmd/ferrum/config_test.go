@@ -111,7 +111,8 @@ http:
 forwarded: {trustedCIDRs: [192.0.2.0/24]}
 admin: {address: "[::1]:2", tokenFile: /token, pprof: true}
 topology: {zone: a, node: n1}
-drain: {delay: 1s, timeout: 2s}
+drain: {delay: 1s, timeout: 2s, upgradedTimeout: 3s}
+snapshot: {directory: ""}
 log: {format: text, level: error}
 accessLog: {format: "off", sample: 100}
 `,
@@ -122,7 +123,7 @@ accessLog: {format: "off", sample: 100}
 				c.Forwarded.TrustedCIDRs = ranges("192.0.2.0/24")
 				c.Admin.Address, c.Admin.TokenFile, c.Admin.Pprof = "[::1]:2", "/token", true
 				c.Topology.Zone, c.Topology.Node = "a", "n1"
-				c.Drain.Delay, c.Drain.Timeout = time.Second, 2*time.Second
+				c.Drain.Delay, c.Drain.Timeout, c.Drain.UpgradedTimeout = time.Second, 2*time.Second, 3*time.Second
 				c.Log.Format, c.Log.Level = "text", slog.LevelError
 				c.AccessLog.Format, c.AccessLog.Sample = "off", 100
 			}),
@@ -139,7 +140,7 @@ accessLog: {format: "off", sample: 100}
 		},
 		{
 			name: "every flag",
-			args: strings.Fields("--kubeconfig k --watch-namespaces b,a,b --http 127.0.0.1:1 --admin :2 --topology-zone a --topology-node n1 --drain-delay 1s --drain-timeout 2s --log-format text --log-level debug --access-log text --access-log-sample 7 --http-reuse-port=false --max-connections 5 --max-connections-per-ip 3 --proxy-protocol-cidrs 10.0.0.0/8 --proxy-protocol-cidrs 2001:db8::1 --forwarded-cidrs 192.0.2.0/24,192.0.2.1"),
+			args: strings.Fields("--kubeconfig k --watch-namespaces b,a,b --http 127.0.0.1:1 --admin :2 --topology-zone a --topology-node n1 --drain-delay 1s --drain-timeout 2s --drain-upgraded-timeout 3s --log-format text --log-level debug --access-log text --access-log-sample 7 --http-reuse-port=false --max-connections 5 --max-connections-per-ip 3 --proxy-protocol-cidrs 10.0.0.0/8 --proxy-protocol-cidrs 2001:db8::1 --forwarded-cidrs 192.0.2.0/24,192.0.2.1"),
 			want: with(func(c *Config) {
 				c.Kubeconfig = "k"
 				c.WatchNamespaces = []string{"a", "b"}
@@ -148,7 +149,7 @@ accessLog: {format: "off", sample: 100}
 				c.HTTP.ReusePort, c.HTTP.MaxConnections, c.HTTP.MaxConnectionsPerIP = false, 5, 3
 				c.HTTP.ProxyProtocol.TrustedCIDRs = ranges("10.0.0.0/8", "2001:db8::1/128")
 				c.Forwarded.TrustedCIDRs = ranges("192.0.2.0/24", "192.0.2.1/32")
-				c.Drain.Delay, c.Drain.Timeout = time.Second, 2*time.Second
+				c.Drain.Delay, c.Drain.Timeout, c.Drain.UpgradedTimeout = time.Second, 2*time.Second, 3*time.Second
 				c.Log.Format, c.Log.Level = "text", slog.LevelDebug
 				c.AccessLog.Format, c.AccessLog.Sample = "text", 7
 			}),
@@ -173,7 +174,7 @@ func TestConfigErrorsSayWhereAndWhatToDo(t *testing.T) {
 		want       []string // in the error, each
 	}{
 		{name: "unknown key", file: "drain:\n  delay: 1s\n  grace: 2s\n", want: []string{`ferrum.yaml:3: unknown key "drain.grace"`, "drain has delay, timeout"}},
-		{name: "unknown section", file: "admn: {}\n", want: []string{`ferrum.yaml:1: unknown key "admn"`, "the file has manifests, kubeconfig, watchNamespaces, http, forwarded, admin, topology, replicas, drain, health, log, accessLog"}},
+		{name: "unknown section", file: "admn: {}\n", want: []string{`ferrum.yaml:1: unknown key "admn"`, "the file has manifests, kubeconfig, watchNamespaces, http, forwarded, admin, topology, replicas, buffers, drain, health, snapshot, log, accessLog"}},
 		{name: "case counts", file: "admin:\n  tokenfile: x\n", want: []string{`:2: unknown key "admin.tokenfile"`, "tokenFile"}},
 		{name: "a key twice", file: "log:\n  level: info\n  level: debug\n", want: []string{`:3: key "log.level" occurs twice`}},
 		{name: "all at once", file: "a: 1\nb: 2\n", want: []string{`:1: unknown key "a"`, `:2: unknown key "b"`}},

@@ -34,7 +34,8 @@ type fileSource struct {
 func newFileSource(c *Config, apply func(plan.Plan) error, log logr.Logger) *fileSource {
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	return &fileSource{path: c.Manifests, apply: apply, log: log, zone: c.Topology.Zone, node: c.Topology.Node, secret: secret}
+	return &fileSource{path: c.Manifests, apply: apply, log: log, zone: c.Topology.Zone, node: c.Topology.Node, secret: secret,
+		builder: translate.Builder{KeepLastGood: true}}
 }
 
 // run watches the files until ctx ends. An error says that they cannot be

@@ -45,7 +45,7 @@ func TestAnEndpointThatRefusesIsEjectedByDefaultAndItIsSaid(t *testing.T) {
 	}
 	const id = `namespace="web",port="80",service="app"`
 	ejections := p.metric(`ferrum_upstream_ejections_total{` + id + `}`)
-	if most := 5 + int(ejections) - 1; ejections < 1 || failed > most { // consecutiveFailures, and a trial for each ejection that ended
+	if ejections < 1 || failed > 0 { // what is refused is tried elsewhere
 		t.Errorf("%d requests failed in %v ejections", failed, ejections)
 	}
 	if n := p.metric(`ferrum_upstream_endpoints{` + id + `,state="ejected"}`); n != 1 {

@@ -11,7 +11,7 @@ import (
 
 // newLogger returns the process's logger, which writes to w what is at least
 // as severe as the level.
-func newLogger(w io.Writer, format string, level slog.Level) logr.Logger {
+func newLogger(w io.Writer, format string, level slog.Leveler) logr.Logger {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: plainLevel}
 	var h slog.Handler
 	if format == "text" {

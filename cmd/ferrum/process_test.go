@@ -36,6 +36,9 @@ var binary = sync.OnceValues(func() (string, error) {
 var binaryDir string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(beBackend) != "" {
+		serveAsBackend()
+	}
 	var err error
 	if binaryDir, err = os.MkdirTemp("", "ferrum-test-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -64,12 +67,23 @@ func start(t *testing.T, args ...string) *process {
 // startBy is start by another command, which runs what its arguments say.
 func startBy(t *testing.T, by []string, args ...string) *process {
 	t.Helper()
+	return launch(t, by, append([]string{"--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, args...)...)
+}
+
+// startExactly is start without arguments of its own.
+func startExactly(t *testing.T, args ...string) *process {
+	t.Helper()
+	return launch(t, nil, args...)
+}
+
+func launch(t *testing.T, by []string, args ...string) *process {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &process{t: t, log: newJournal(), access: newJournal(), exited: make(chan struct{})}
-	words := slices.Concat(by, []string{path, "run", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, args)
+	words := slices.Concat(by, []string{path, "run"}, args)
 	p.cmd = exec.Command(words[0], words[1:]...)
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"os"
 	"runtime/debug"
@@ -28,8 +30,9 @@ func newRunCommand() *cobra.Command {
 
 Each flag is a key of the configuration file, too; a flag that is given wins.
 The log goes to standard error, the access log to standard output. On SIGTERM or
-SIGINT the process stops being ready, finishes what it has and exits with 0; a
-second signal ends it at once with 1.`,
+SIGINT the process stops being ready, finishes what it has and exits with 0, or
+with 1 when it had to cut something; a second signal ends it at once with 1. On
+SIGHUP it reads the configuration file again.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file (YAML); every setting of the process")
@@ -39,14 +42,21 @@ second signal ends it at once with 1.`,
 		if err != nil {
 			return &exitError{exitUsage, err}
 		}
-		return run(cmd.Context(), c, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		var again func() (*Config, error)
+		if file != "" {
+			again = func() (*Config, error) { return loadConfig(file, cmd.Flags()) }
+		}
+		return run(cmd.Context(), c, again, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
 	return cmd
 }
 
-// run is the process, from its settings to its exit code.
-func run(ctx context.Context, c *Config, stdout, stderr io.Writer) error {
-	log := newLogger(stderr, c.Log.Format, c.Log.Level)
+// run is the process, from its settings to its exit code. again reads the
+// settings once more; nil: there is no file.
+func run(ctx context.Context, c *Config, again func() (*Config, error), stdout, stderr io.Writer) error {
+	level := new(slog.LevelVar)
+	level.Set(c.Log.Level)
+	log := newLogger(stderr, c.Log.Format, level)
 	adoptLibraries(log)
 	limitMemory(log)
 
@@ -60,25 +70,27 @@ func run(ctx context.Context, c *Config, stdout, stderr io.Writer) error {
 		onTransition = nil // there is nobody to tell
 	}
 	engine := dataplane.New(dataplane.Config{
-		HTTP:                c.HTTP.Address,
-		ReusePort:           c.HTTP.ReusePort,
-		MaxConnections:      c.HTTP.MaxConnections,
-		MaxConnectionsPerIP: c.HTTP.MaxConnectionsPerIP,
-		ProxyProtocol:       c.HTTP.ProxyProtocol.TrustedCIDRs,
-		TrustedProxies:      c.Forwarded.TrustedCIDRs,
-		Clients:             clientLimits(c),
-		MaxBufferBytes:      bufferBytes(c, debug.SetMemoryLimit(-1)),
-		Admin:               c.Admin.Address,
-		AdminToken:          token,
-		Pprof:               c.Admin.Pprof,
-		DrainDelay:          c.Drain.Delay,
-		DrainTimeout:        c.Drain.Timeout,
-		RequireHealthyPools: c.Health.RequireHealthyPools,
-		OnTransition:        onTransition,
-		Version:             currentVersion(),
-		Log:                 log,
-		AccessLog:           telemetry.AccessLogConfig{Format: c.AccessLog.Format, Sample: c.AccessLog.Sample, Out: stdout},
-		Gatherers:           []telemetry.Gatherer{crmetrics.Registry},
+		HTTP:                 c.HTTP.Address,
+		ReusePort:            c.HTTP.ReusePort,
+		MaxConnections:       c.HTTP.MaxConnections,
+		MaxConnectionsPerIP:  c.HTTP.MaxConnectionsPerIP,
+		ProxyProtocol:        c.HTTP.ProxyProtocol.TrustedCIDRs,
+		TrustedProxies:       c.Forwarded.TrustedCIDRs,
+		Clients:              clientLimits(c),
+		MaxBufferBytes:       bufferBytes(c, debug.SetMemoryLimit(-1)),
+		KeepBytes:            int64(c.Buffers.MaxBytes),
+		Admin:                c.Admin.Address,
+		AdminToken:           token,
+		Pprof:                c.Admin.Pprof,
+		DrainDelay:           c.Drain.Delay,
+		DrainTimeout:         c.Drain.Timeout,
+		DrainUpgradedTimeout: c.Drain.UpgradedTimeout,
+		RequireHealthyPools:  c.Health.RequireHealthyPools,
+		OnTransition:         onTransition,
+		Version:              currentVersion(),
+		Log:                  log,
+		AccessLog:            telemetry.AccessLogConfig{Format: c.AccessLog.Format, Sample: c.AccessLog.Sample, Out: stdout},
+		Gatherers:            []telemetry.Gatherer{crmetrics.Registry},
 	})
 	source, err := newSource(c, engine, transitions, log)
 	if err != nil {
@@ -86,10 +98,17 @@ func run(ctx context.Context, c *Config, stdout, stderr io.Writer) error {
 	}
 	ctx, release := onSignals(ctx, log, os.Exit)
 	defer release()
-	if err := supervise(ctx, log, engine.Run, source); err != nil {
+	defer onHangups((&reloader{running: c, again: again, level: level, engine: engine, log: log}).reload)()
+	err = supervise(ctx, log, engine.Run, source)
+	var cut *dataplane.CutError
+	switch {
+	case errors.As(err, &cut):
+		log.Error(err, "stopped; not everything had ended", "cutRequests", cut.Requests, "cutUpgraded", cut.Upgraded)
+		return failed(nil)
+	case err != nil:
 		return failed(err)
 	}
-	log.Info("stopped")
+	log.Info("stopped", "cutRequests", 0, "cutUpgraded", 0)
 	return nil
 }
 

@@ -169,7 +169,7 @@ func TestSigtermFinishesRequestsAndExitsWithZero(t *testing.T) {
 	}
 }
 
-func TestDrainTimeoutCutsAndStillExitsWithZero(t *testing.T) {
+func TestDrainTimeoutCutsAndSaysHowMuch(t *testing.T) {
 	t.Parallel()
 	addr, arrived, _ := heldBackend(t)
 	dir := newManifestDir(t, map[string]string{"site.yaml": oneRoute("a.example.com", addr)})
@@ -184,8 +184,12 @@ func TestDrainTimeoutCutsAndStillExitsWithZero(t *testing.T) {
 	if status := <-answer; status != 0 {
 		t.Errorf("the cut request got %d", status)
 	}
-	if code := p.exit(); code != 0 {
+	if code := p.exit(); code != exitFailed {
 		t.Errorf("exit code %d", code)
+	}
+	lines := strings.Split(strings.TrimSpace(p.log.text()), "\n")
+	if last := lines[len(lines)-1]; !strings.Contains(last, `"cutRequests":1,"cutUpgraded":0`) {
+		t.Errorf("the last line is %s", last)
 	}
 	p.access.wait(t, "the request that was cut", func(l entry) bool { return l["reason"] == "shutdown" })
 }

@@ -19,8 +19,8 @@ const stopTimeout = 5 * time.Second
 // supervise runs a data plane and the source of its plans until ctx ends or one
 // of them fails. The data plane's context ends first; the source keeps running
 // while the data plane drains, so that endpoints go on moving, and is stopped
-// after it. The error is nil when ctx ended: what a drain had to cut is logged,
-// and is no failure of the process.
+// after it. The error is that of the data plane, also of its drain; how the
+// source stops after that is logged and is no failure of the process.
 func supervise(ctx context.Context, log logr.Logger, dataPlane, source func(context.Context) error) error {
 	dataCtx, drain := context.WithCancel(ctx)
 	defer drain()
@@ -54,10 +54,6 @@ func supervise(ctx context.Context, log logr.Logger, dataPlane, source func(cont
 	}
 	if sourceErr != nil && !errors.Is(sourceErr, context.Canceled) {
 		log.Error(sourceErr, "the source of routes failed while stopping")
-	}
-	if dataErr != nil && ctx.Err() != nil {
-		log.Error(dataErr, "the drain was not complete")
-		return nil
 	}
 	return dataErr
 }

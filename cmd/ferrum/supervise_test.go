@@ -73,15 +73,16 @@ func TestDataPlaneThatFailsStopsTheSource(t *testing.T) {
 	})
 }
 
-func TestDrainThatHadToCutIsNoFailure(t *testing.T) {
+func TestDrainThatHadToCutIsAFailureOnceTheSourceHasStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
+		want, stopped := errors.New("3 connections cut"), false
 		err := supervise(ctx, logr.Discard(),
-			func(ctx context.Context) error { <-ctx.Done(); return errors.New("3 connections cut") },
-			func(ctx context.Context) error { <-ctx.Done(); return nil })
-		if err != nil {
-			t.Error(err)
+			func(ctx context.Context) error { <-ctx.Done(); return want },
+			func(ctx context.Context) error { <-ctx.Done(); stopped = true; return errors.New("too late to matter") })
+		if !errors.Is(err, want) || !stopped {
+			t.Errorf("got %v, source stopped: %v", err, stopped)
 		}
 	})
 }

@@ -26,7 +26,8 @@ spec:
       queryParams: [{name: v, value: "2"}]
     - path: {type: RegularExpression, value: "/a//b/(.*)#?"}
     backendRefs: [{name: web, port: http, weight: 0}, {name: web, port: 80, namespace: other, weight: 1}]
-    timeouts: {request: 1m, connect: 1s, responseHeader: 60s}
+    timeouts: {request: 1m, connect: 1s, responseHeader: 60s, backendRequest: 59s}
+    retry: {codes: [502, 503], conditions: [Reset, Codes], backoff: 10ms, maxBackoff: 2s, maxBodyBytes: 2Mi}
     limits: {maxRequestBodyBytes: 16Mi}
     filters: [{type: RateLimit, rateLimit: {requests: 10, period: 1m, key: {type: Header, name: x-user}}}]
     backendPolicy: {loadBalancing: {type: RoundRobin}}
@@ -52,6 +53,7 @@ spec:
   - namespaces: {from: Selector, selector: {matchLabels: {team: a}}}
   defaults:
     timeouts: {request: 0s, connect: 5s}
+    retry: {codes: [502, 503], conditions: [Reset, Codes], backoff: 10ms, maxBackoff: 2s, maxBodyBytes: 2Mi}
     limits: {maxRequestBodyBytes: 0}
 `
 
@@ -80,7 +82,7 @@ func TestValidObjectsPass(t *testing.T) {
 
 // ruleCases breaks each rule of the schemas, in the words of replacements in a
 // valid object, and has the message that comes.
-var ruleCases = append(settingsCases(), []ruleCase{
+var ruleCases = append(slices.Concat(settingsCases(), retryCases()), []ruleCase{
 	{validRoute, "- backendRefs", "- name: api\n    backendRefs", "spec", "rule names must be unique"},
 	{validRoute, "port: 80}]\n", "port: 80, weight: 0}]\n", "spec.rules[0]", "at least one backendRef must have a weight above 0"},
 	{validRoute, "name: api", "name: rule-7", "spec.rules[1]", "names of the form rule-<number> are given to rules without a name"},
@@ -96,6 +98,7 @@ var ruleCases = append(settingsCases(), []ruleCase{
 		"path must hold only characters allowed in a URL path (RFC 3986, 3.3); percent-encode the others"},
 	{validRoute, "request: 1m, connect: 1s", "request: 1s, connect: 2s", "spec.rules[1].timeouts", "connect must not be longer than request"},
 	{validRoute, "request: 1m", "request: 30s", "spec.rules[1].timeouts", "responseHeader must not be longer than request"},
+	{validRoute, "backendRequest: 59s", "backendRequest: 61s", "spec.rules[1].timeouts", "backendRequest must not be longer than request"},
 	{validRoute, "16Mi", "-1", "spec.rules[1].limits.maxRequestBodyBytes", `must be 0 to 2147483647 bytes, or a string such as "16Mi"`},
 	{validRoute, "{type: RateLimit, rateLimit: {requests: 10, period: 1m, key: {type: Header, name: x-user}}}", "{type: RateLimit}",
 		"spec.rules[1].filters[0]", "rateLimit is for type: RateLimit, and required there"},
@@ -107,6 +110,7 @@ var ruleCases = append(settingsCases(), []ruleCase{
 	{validClass, "matchLabels: {team: a}", "matchExpressions: [" + strings.Repeat("{key: a, operator: Exists},", 17) + "]",
 		"spec.allowedRoutes[1].namespaces", "selector must have at most 16 matchExpressions"},
 	{validClass, "request: 0s", "request: 4s", "spec.defaults.timeouts", "connect must not be longer than request"},
+	{validClass, "request: 0s, connect: 5s", "request: 4s, backendRequest: 5s", "spec.defaults.timeouts", "backendRequest must not be longer than request"},
 	{validClass, "request: 0s, connect: 5s", "request: 4s, responseHeader: 5s", "spec.defaults.timeouts", "responseHeader must not be longer than request"},
 	{validClass, "maxRequestBodyBytes: 0", "maxRequestBodyBytes: 2147483648", "spec.defaults.limits.maxRequestBodyBytes", `must be 0 to 2147483647 bytes, or a string such as "16Mi"`},
 }...)
@@ -123,7 +127,8 @@ healthCheck: {
   active: {type: HTTP, interval: 10s, timeout: 5s, http: {path: /health, expectedStatuses: [{start: 200, end: 399}]}},
   passive: {statuses: [{start: 502, end: 504}], failurePercent: {threshold: 1, window: 10s}, baseEjectionTime: 30s, maxEjectionTime: 5m}},
 connection: {},
-circuitBreaker: {adaptive: {minParallelRequests: 5, maxParallelRequests: 50}}`
+circuitBreaker: {adaptive: {minParallelRequests: 5, maxParallelRequests: 50}},
+retryBudget: {interval: 11s, minRetryRate: {interval: 12s}}`
 
 // settingsPlaces are where stanzas may stand.
 var settingsPlaces = []struct{ object, path string }{
@@ -151,12 +156,27 @@ func settingsCases() (all []ruleCase) {
 			{"start: 502", "start: 505", "healthCheck.passive.statuses[0]", "start must not be above end"},
 			{"window: 10s", "window: 11m", "healthCheck.passive.failurePercent", "window must be 1s to 10m"},
 			{"baseEjectionTime: 30s", "baseEjectionTime: 1ms", "healthCheck.passive", "baseEjectionTime must be at least 100ms"},
+			{"interval: 11s", "interval: 999ms", "retryBudget", "interval must be 1s to 1h"},
+			{"interval: 12s", "interval: 99ms", "retryBudget.minRetryRate", "interval must be 100ms to 1h"},
 			{"maxEjectionTime: 5m", "maxEjectionTime: 1s", "healthCheck.passive",
 				"maxEjectionTime (default 5m) must not be shorter than baseEjectionTime (default 30s)"},
 			{"maxParallelRequests: 50", "maxParallelRequests: 4", "circuitBreaker.adaptive", "minParallelRequests must not be above maxParallelRequests"},
 		} {
 			all = append(all, ruleCase{p.object, c.old, c.new, p.path + c.path, c.message})
 		}
+	}
+	return all
+}
+
+// retryCases breaks each rule of the stanza retry.
+func retryCases() (all []ruleCase) {
+	for object, path := range map[string]string{validRoute: "spec.rules[1].retry", validClass: "spec.defaults.retry"} {
+		all = append(all, []ruleCase{
+			{object, "[502, 503]", "[503, 503]", path, "codes must be unique"},
+			{object, "[Reset, Codes]", "[Reset, Reset]", path, "conditions must be unique"},
+			{object, "maxBackoff: 2s", "maxBackoff: 9ms", path, "maxBackoff (default 1s) must not be shorter than backoff (default 50ms)"},
+			{object, "maxBodyBytes: 2Mi", "maxBodyBytes: -1", path + ".maxBodyBytes", `must be 0 to 2147483647 bytes, or a string such as "16Mi"`},
+		}...)
 	}
 	return all
 }

@@ -14,10 +14,15 @@ import (
 // Build says what a snapshot means. It is a pure function.
 func Build(s Snapshot) Result { return new(Builder).Build(s) }
 
-// Builder builds like Build and keeps what did not change since its build
-// before; see the package comment. The zero Builder is ready. It is not for
-// concurrent use.
+// Builder builds like Build, last good rules apart, and keeps what did not change
+// since its build before; see the package comment. The zero Builder is ready. It
+// is not for concurrent use.
 type Builder struct {
+	// KeepLastGood lets a rule that cannot be compiled any more be served as it
+	// was when it could. Then Results depend on earlier Snapshots. It must not
+	// change after the first build.
+	KeepLastGood bool
+
 	started bool
 
 	// The objects of the last snapshot.

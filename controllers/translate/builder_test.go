@@ -232,7 +232,9 @@ func (w *world) settings() *v1alpha1.BackendSettings {
 			&v1alpha1.LoadBalancing{Type: v1alpha1.LoadBalancingRoundRobin}, &v1alpha1.LoadBalancing{}, &v1alpha1.LoadBalancing{Type: "New"}),
 		HealthCheck: pick(w, nil, nil, nil, &v1alpha1.HealthCheck{}, &v1alpha1.HealthCheck{PanicThresholdPercent: new(int32(0))},
 			&v1alpha1.HealthCheck{Active: &v1alpha1.ActiveCheck{Type: v1alpha1.ActiveCheckTCP}}),
-		Connection: pick(w, nil, nil, &v1alpha1.Connection{MaxAge: new(pick[v1alpha1.Duration](w, "1m", "2m", "bad"))}),
+		Drain:       pick(w, nil, nil, &v1alpha1.Drain{Timeout: new(pick[v1alpha1.Duration](w, "1m", "0s", "bad"))}),
+		RetryBudget: pick(w, nil, nil, nil, &v1alpha1.RetryBudget{}, &v1alpha1.RetryBudget{Percent: new(pick[int32](w, 10, 101))}),
+		Connection:  pick(w, nil, nil, &v1alpha1.Connection{MaxAge: new(pick[v1alpha1.Duration](w, "1m", "2m", "bad"))}),
 	}
 }
 

@@ -21,6 +21,9 @@
 // comparable value before functions that see nothing else judge it: that makes
 // it sound to keep the outcome as long as the value is the same.
 //
+// With KeepLastGood a Builder also keeps the last good version of each rule, and
+// lets it stand in for one that cannot be compiled (lastgood.go).
+//
 // Whether an object changed is told by its pointer, then by its UID and
 // generation, or its resourceVersion where metadata counts. So objects must not
 // be changed in place between builds, and each occurs at most once in a

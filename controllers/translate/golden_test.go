@@ -223,6 +223,9 @@ func writeRule(b *bytes.Buffer, r *plan.Rule) {
 	if r.Timeouts != builtInTimeouts {
 		fmt.Fprintf(b, "    timeouts%s\n", differences(reflect.ValueOf(builtInTimeouts), reflect.ValueOf(r.Timeouts), ""))
 	}
+	if (r.Retry != plan.Retry{}) {
+		fmt.Fprintf(b, "    retry%s\n", differences(reflect.ValueOf(builtInRetry), reflect.ValueOf(r.Retry), ""))
+	}
 	if r.Limits != builtInLimits {
 		fmt.Fprintf(b, "    limits%s\n", differences(reflect.ValueOf(builtInLimits), reflect.ValueOf(r.Limits), ""))
 	}

@@ -30,6 +30,8 @@ func comparePolicies(a, b *plan.Policy) int {
 		cmp.Compare(a.Connection.IdleTimeout, b.Connection.IdleTimeout),
 		cmp.Compare(a.Connection.MaxAge, b.Connection.MaxAge),
 		compareBreakers(&a.Breaker, &b.Breaker),
+		cmp.Compare(a.DrainTimeout, b.DrainTimeout),
+		compareRetryBudgets(&a.RetryBudget, &b.RetryBudget),
 	)
 }
 
@@ -41,6 +43,15 @@ func compareLoadBalancing(a, b *plan.LoadBalancing) int {
 		cmp.Compare(a.SlowStart, b.SlowStart),
 		cmp.Compare(a.SlowStartMinPercent, b.SlowStartMinPercent),
 		compareBools(a.PreferClose, b.PreferClose),
+	)
+}
+
+func compareRetryBudgets(a, b *plan.RetryBudget) int {
+	return cmp.Or(
+		cmp.Compare(a.Percent, b.Percent),
+		cmp.Compare(a.Interval, b.Interval),
+		cmp.Compare(a.MinCount, b.MinCount),
+		cmp.Compare(a.MinInterval, b.MinInterval),
 	)
 }
 

@@ -15,6 +15,9 @@ type routeEntry struct {
 	compiled *compiledRoute // nil: never
 	// hosts is what conflicts left, by hostname of the plan.
 	hosts []hostOutcome
+	// good are the last good versions of its rules, by name; nil without
+	// Builder.KeepLastGood.
+	good map[string]*plan.Rule
 }
 
 func (e *routeEntry) object() *v1alpha1.ProxyRoute { return e.filed.object }
@@ -42,11 +45,15 @@ func (rs *routeSet) update(d difference[*v1alpha1.ProxyRoute], objects *gathered
 	reorder := false
 	for _, o := range d.gone {
 		n := nameOf(o)
-		if f := objects.byName[n]; f == nil {
+		f := objects.byName[n]
+		if f == nil {
 			gone = append(gone, rs.byName[n])
 			delete(rs.byName, n)
-		} else if !f.object.CreationTimestamp.Equal(&o.CreationTimestamp) {
-			reorder = true
+			continue
+		}
+		reorder = reorder || !f.object.CreationTimestamp.Equal(&o.CreationTimestamp)
+		if f.object.UID != o.UID {
+			rs.byName[n].good = nil // another route of that name
 		}
 	}
 	if len(gone) > 0 {
@@ -113,6 +120,9 @@ func (b *Builder) compileRoutes(everything bool) (changed []recompiled) {
 		}
 		in := b.gatherInputs(e.object(), buffer)
 		buffer = in.refs
+		if e.compiled != nil {
+			in.held = b.heldInputs(e, e.compiled.held)
+		}
 		if !e.fresh && e.compiled.in.sameAs(&in) {
 			continue
 		}
@@ -126,9 +136,14 @@ func (b *Builder) compileRoutes(everything bool) (changed []recompiled) {
 			}
 		}
 		before := e.plan()
-		e.compiled, e.fresh = compileRoute(e.object(), in, hosts), false
+		in.held = nil
+		e.compiled, e.fresh = compileRoute(e.object(), in, hosts, nil), false
+		b.hold(e, hosts)
 		if before != nil && reflect.DeepEqual(before, e.compiled.plan) {
 			e.compiled.plan = before
+		}
+		if b.KeepLastGood {
+			e.remember()
 		}
 		changed = append(changed, recompiled{e, before})
 	}

@@ -48,6 +48,9 @@ func compileRule(o *v1alpha1.ProxyRoute, in *routeInputs, index int, ruleName, n
 	if out.rule.Timeouts, err = timeouts(r.Timeouts, defaults.Timeouts, className); err != nil {
 		invalid(err.Error())
 	}
+	if out.rule.Retry, err = retryPolicy(r.Retry, defaults.Retry, className); err != nil {
+		invalid(err.Error())
+	}
 	if out.rule.Limits, err = limits(r.Limits, defaults.Limits, className); err != nil {
 		invalid(err.Error())
 	}

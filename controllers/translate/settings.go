@@ -41,6 +41,7 @@ func timeouts(rule, class *v1alpha1.Timeouts, className string) (plan.Timeouts, 
 		to   *time.Duration
 	}{
 		{"request", stanza.Request, &out.Request},
+		{"backendRequest", stanza.BackendRequest, &out.BackendRequest},
 		{"connect", stanza.Connect, &out.Connect},
 		{"responseHeader", stanza.ResponseHeader, &out.ResponseHeader},
 		{"requestBodyIdle", stanza.RequestBodyIdle, &out.RequestBodyIdle},

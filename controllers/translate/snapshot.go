@@ -72,6 +72,9 @@ type RouteVerdict struct {
 	// Served says that a valid rule of the route is in the plan. A route whose
 	// rules are all invalid may still be in the plan, answering 500.
 	Served bool
+	// Held are the rules that cannot be compiled and are served as they were last
+	// good. It may be all of them: then the route is served and not accepted.
+	Held []string
 }
 
 // Condition is a metav1.Condition without its times.

@@ -21,6 +21,8 @@ var builtInPolicy = plan.Policy{
 	},
 	PanicThresholdPercent: 50,
 	Connection:            plan.Connection{MaxIdlePerEndpoint: 64, IdleTimeout: 55 * time.Second},
+	DrainTimeout:          60 * time.Second,
+	RetryBudget:           plan.RetryBudget{Percent: 20, Interval: 10 * time.Second, MinCount: 10, MinInterval: time.Second},
 }
 
 func statusSet(start, end int) (s plan.StatusSet) {
@@ -35,6 +37,8 @@ type stanzas struct {
 	health        stanza[health]
 	connection    stanza[plan.Connection]
 	breaker       stanza[plan.CircuitBreaker]
+	drain         stanza[time.Duration]
+	retryBudget   stanza[plan.RetryBudget]
 }
 
 // health is what the stanza healthCheck says.
@@ -58,7 +62,7 @@ func (s *stanzas) sameAs(o *stanzas) bool {
 
 // readStanzas reads the settings of a place; place is named in problems.
 func readStanzas(b *v1alpha1.BackendSettings, place string) *stanzas {
-	if b == nil || b.LoadBalancing == nil && b.HealthCheck == nil && b.Connection == nil && b.CircuitBreaker == nil {
+	if b == nil || b.LoadBalancing == nil && b.HealthCheck == nil && b.Connection == nil && b.Drain == nil && b.RetryBudget == nil && b.CircuitBreaker == nil {
 		return nil
 	}
 	return &stanzas{
@@ -66,6 +70,8 @@ func readStanzas(b *v1alpha1.BackendSettings, place string) *stanzas {
 		health:        readStanza(b.HealthCheck, place, readHealth),
 		connection:    readStanza(b.Connection, place, readConnection),
 		breaker:       readStanza(b.CircuitBreaker, place, readCircuitBreaker),
+		drain:         readStanza(b.Drain, place, readDrain),
+		retryBudget:   readStanza(b.RetryBudget, place, readRetryBudget),
 	}
 }
 
@@ -106,6 +112,14 @@ func effective(places ...*stanzas) (policy plan.Policy, problem string) {
 	if s := has(func(s *stanzas) bool { return s.breaker.set }); s != nil {
 		policy.Breaker = s.breaker.value
 		problems = append(problems, s.breaker.problem)
+	}
+	if s := has(func(s *stanzas) bool { return s.drain.set }); s != nil {
+		policy.DrainTimeout = s.drain.value
+		problems = append(problems, s.drain.problem)
+	}
+	if s := has(func(s *stanzas) bool { return s.retryBudget.set }); s != nil {
+		policy.RetryBudget = s.retryBudget.value
+		problems = append(problems, s.retryBudget.problem)
 	}
 	problems = slices.DeleteFunc(problems, func(p string) bool { return p == "" })
 	return policy, list(problems, "; ")
@@ -184,6 +198,10 @@ func readConnection(f *fields, from *v1alpha1.Connection) plan.Connection {
 		IdleTimeout:        f.duration("connection.idleTimeout", from.IdleTimeout, builtIn.IdleTimeout),
 		MaxAge:             f.duration("connection.maxAge", from.MaxAge, builtIn.MaxAge),
 	}
+}
+
+func readDrain(f *fields, from *v1alpha1.Drain) time.Duration {
+	return f.duration("drain.timeout", from.Timeout, builtInPolicy.DrainTimeout)
 }
 
 // fields reads the fields of a stanza and keeps the first problem. It checks

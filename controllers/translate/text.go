@@ -31,6 +31,14 @@ func bounded(message string) string { return cut(message, maxMessage) }
 // quote shows a user's value, cut when it is long.
 func quote(s string) string { return fmt.Sprintf("%q", short(s)) }
 
+func quoted(all []string) []string {
+	words := make([]string, len(all))
+	for i, s := range all {
+		words[i] = quote(s)
+	}
+	return words
+}
+
 // short cuts a user's value when it is long.
 func short(s string) string { return cut(s, maxQuoted) }
 

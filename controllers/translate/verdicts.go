@@ -16,6 +16,7 @@ type routeJudgment struct {
 	granted, refused []string // hostnames
 	problems         []string // of rules and matches
 	validRules       int      // in the plan
+	held             []string // of these, those that are served as they were last good
 	unresolved       []refProblem
 }
 
@@ -26,8 +27,8 @@ func (j *routeJudgment) verdict(generation int64) RouteVerdict {
 		Generation: generation,
 		Conditions: []Condition{accepted, j.resolvedRefs(), j.noConflict()},
 	}}
-	if accepted.Status == metav1.ConditionTrue {
-		v.Served = true
+	if accepted.Status == metav1.ConditionTrue || len(j.granted) > 0 && len(j.held) > 0 {
+		v.Served, v.Held = true, j.held
 		v.Hostnames = j.granted
 	}
 	return v
@@ -48,12 +49,17 @@ func (j *routeJudgment) accepted() Condition {
 	if len(j.problems) > 0 {
 		parts = append(parts, capitalize(list(j.problems, "; "))+".")
 	}
+	if len(j.held) > 0 && len(j.granted) > 0 {
+		parts = append(parts, "Served as they were last good: "+list(quoted(j.held), ", ")+".")
+	}
 	switch {
 	case len(j.granted) == 0:
 		c.Reason = v1alpha1.ReasonNotAllowedByClass
 	case j.validRules == 0:
 		c.Reason = v1alpha1.ReasonInvalidRule
 		parts = append(parts, "No rule is left to serve.")
+	case j.validRules == len(j.held):
+		c.Reason = v1alpha1.ReasonInvalidRule
 	case len(j.problems) > 0:
 		c.Status, c.Reason = metav1.ConditionTrue, v1alpha1.ReasonPartiallyInvalid
 		parts = append(parts, "The rest of the route is served.")

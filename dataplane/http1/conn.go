@@ -41,16 +41,40 @@ type Conn struct {
 	full bool    // the last read filled all the room there was
 
 	writeStall  time.Duration
-	readArmed   time.Time
-	writeArmed  time.Time
-	limited     io.LimitedReader // for splicing into this connection, here to be reused
+	readArmed   moment
+	writeArmed  moment
+	limited     *io.LimitedReader // for splicing into this connection, once that was done
 	interrupted atomic.Bool
 
 	onClose  func() // nil: there is nothing to do
 	uncounts sync.Once
 
+	rawCallbacks
 	rawReader
 	rawWriter
+}
+
+// moment is a time.Time as a Conn keeps it: a third of the size, of which there
+// are as many as idle connections. 0 stands for the zero Time.
+type moment int64
+
+var epoch = time.Now()
+
+func momentOf(t time.Time) moment {
+	if t.IsZero() {
+		return 0
+	}
+	if m := moment(t.Sub(epoch)); m != 0 {
+		return m
+	}
+	return 1
+}
+
+func (m moment) time() time.Time {
+	if m == 0 {
+		return time.Time{}
+	}
+	return epoch.Add(time.Duration(m))
 }
 
 // NewConn wraps a connection. A write fails when the peer takes nothing for
@@ -65,9 +89,7 @@ func NewConn(nc net.Conn, writeStall time.Duration) *Conn {
 // after the other. The one before must be closed, its buffers freed and nobody
 // else hold c. A nil nc lets go of the one before.
 func (c *Conn) Reset(nc net.Conn, writeStall time.Duration) {
-	read, send := c.rawRead, c.rawSend
-	*c = Conn{nc: nc, writeStall: writeStall}
-	c.rawRead, c.rawSend = read, send
+	*c = Conn{nc: nc, writeStall: writeStall, rawCallbacks: c.rawCallbacks}
 	c.bindRaw()
 }
 
@@ -242,11 +264,11 @@ func (c *Conn) Send(out []byte, reused bool, now time.Time) (sent int, err error
 
 // armRead makes sure that a read ends at the deadline at the latest.
 func (c *Conn) armRead(deadline time.Time) error {
-	if !deadline.IsZero() && (c.readArmed.IsZero() || c.readArmed.After(deadline)) {
+	if !deadline.IsZero() && (c.readArmed == 0 || c.readArmed > momentOf(deadline)) {
 		if err := c.nc.SetReadDeadline(deadline); err != nil {
 			return err
 		}
-		c.readArmed = deadline
+		c.readArmed = momentOf(deadline)
 	}
 	// After arming, so that an Interrupt in between is seen here or wakes the
 	// read.
@@ -265,7 +287,7 @@ func (c *Conn) readFailed(err error, deadline time.Time) error {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	c.readArmed = time.Time{} // it has fired: the next read arms anew
+	c.readArmed = 0 // it has fired: the next read arms anew
 	if !deadline.IsZero() && !time.Now().Before(deadline) {
 		return ErrTimeout
 	}
@@ -308,11 +330,12 @@ func (c *Conn) writeOnce(p []byte) (int, error) {
 
 // armWrite makes sure that a write fails when it makes no progress for too long.
 func (c *Conn) armWrite(now time.Time) error {
-	if c.writeStall <= 0 || c.writeArmed.Sub(now) >= c.writeStall/2 {
+	if c.writeStall <= 0 || c.writeArmed != 0 && c.writeArmed-momentOf(now) >= moment(c.writeStall/2) {
 		return nil
 	}
-	c.writeArmed = now.Add(c.writeStall)
-	return c.nc.SetWriteDeadline(c.writeArmed)
+	until := now.Add(c.writeStall)
+	c.writeArmed = momentOf(until)
+	return c.nc.SetWriteDeadline(until)
 }
 
 // Interrupt makes the current and every later read fail with ErrInterrupted.
@@ -325,7 +348,7 @@ func (c *Conn) Interrupt() {
 // Resume undoes Interrupt. The goroutine that owns the connection calls it.
 func (c *Conn) Resume() {
 	if c.interrupted.Swap(false) {
-		c.readArmed = time.Time{} // the deadline in the past is replaced or lifted by the next read
+		c.readArmed = 0 // the deadline in the past is replaced or lifted by the next read
 	}
 }
 

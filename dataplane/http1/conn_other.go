@@ -4,10 +4,11 @@ package http1
 
 import "time"
 
-// rawReader and rawWriter have no use where there are no raw reads and writes.
+// These have no use where there are no raw reads and writes.
 type (
-	rawReader struct{}
-	rawWriter struct{}
+	rawCallbacks struct{}
+	rawReader    struct{}
+	rawWriter    struct{}
 )
 
 func (c *Conn) bindRaw() {}

@@ -20,21 +20,23 @@ const (
 	rawWait                      // the next readable bytes are what is waited for
 )
 
-// rawReader is the state of one raw read, in the Conn so that the callback is
-// bound once.
+// rawCallbacks are onReadable and onWritable, bound once.
+type rawCallbacks struct {
+	rawRead, rawSend func(fd uintptr) bool
+}
+
+// rawReader is the state of one raw read.
 type rawReader struct {
-	rawRead func(fd uintptr) bool
-	rawOut  []byte // what to write before waiting
-	inline  Inline
-	until   time.Time // the deadline of AwaitData
-	rawNow  time.Time
-	phase   rawPhase
-	rawErr  error
+	rawOut []byte // what to write before waiting
+	inline Inline
+	until  moment // the deadline of AwaitData
+	rawNow time.Time
+	phase  rawPhase
+	rawErr error
 }
 
 // rawWriter is the same of one raw write.
 type rawWriter struct {
-	rawSend func(fd uintptr) bool
 	sending []byte // what is not written yet
 	sendErr error
 }
@@ -155,9 +157,9 @@ const endLook = time.Second
 
 // rawAwait waits for bytes without holding a buffer.
 func (c *Conn) rawAwait(deadline time.Time, inline Inline) error {
-	c.phase, c.until, c.inline = rawIdle, deadline, inline
+	c.phase, c.until, c.inline = rawIdle, momentOf(deadline), inline
 	for {
-		if err := c.armRead(c.until); err != nil {
+		if err := c.armRead(c.until.time()); err != nil {
 			return err
 		}
 		c.rawErr = nil
@@ -165,7 +167,7 @@ func (c *Conn) rawAwait(deadline time.Time, inline Inline) error {
 		if err == nil {
 			return c.rawErr
 		}
-		if err = c.readFailed(err, c.until); err != nil {
+		if err = c.readFailed(err, c.until.time()); err != nil {
 			return err
 		}
 	}
@@ -189,7 +191,7 @@ func (c *Conn) rawServe(fd uintptr) bool {
 			if !again {
 				return true
 			}
-			c.until = until
+			c.until = momentOf(until)
 			if c.rawErr = c.armRead(now.Add(endLook)); c.rawErr != nil {
 				return true
 			}

@@ -37,6 +37,7 @@ const (
 	XForwardedOther // any other name that starts with X-Forwarded
 	XRealIP
 	XRequestID
+	XFerrumAttempt
 	UserAgent
 	Server
 	Date
@@ -101,6 +102,7 @@ var names = []struct {
 	{"x-forwarded-server", XForwardedServer},
 	{"x-real-ip", XRealIP},
 	{"x-request-id", XRequestID},
+	{"x-ferrum-attempt", XFerrumAttempt},
 	{"user-agent", UserAgent},
 	{"server", Server},
 	{"date", Date},

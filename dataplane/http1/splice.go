@@ -11,11 +11,21 @@ const (
 	// spliceMin is the least number of bytes to come for which moving them
 	// inside the kernel is worth its system calls.
 	spliceMin = 32 << 10
-	// SpliceStep is how many bytes one call moves, unless the body ends. What a call has taken from the source is lost
-	// when the deadline of its writes passes, so it is no more than a slow
-	// reader takes within that.
+	// SpliceStep is how many bytes one call moves at most. What a call has taken
+	// from the source is lost when the deadline of its writes passes, so it is no
+	// more than a reader of slowReader takes within that, or leastStep.
 	SpliceStep = 128 << 10
+	leastStep  = 16 << 10
+	slowReader = 5 << 10 // bytes per second
 )
+
+// step is how many bytes a splice into the connection moves.
+func (c *Conn) step() int64 {
+	if c.writeStall <= 0 {
+		return SpliceStep
+	}
+	return min(SpliceStep, max(leastStep, int64(c.writeStall/2)*slowReader/int64(time.Second)))
+}
 
 // CanSplice reports whether the rest of the body can go to dst without being
 // copied through user space (splice(2) on Linux): both ends are plain TCP,
@@ -31,7 +41,7 @@ func (b *Body) CanSplice(dst *Conn) bool {
 // still arrive is no error. It may return early with nothing moved and no error.
 func (b *Body) Splice(dst *Conn, now, deadline time.Time) (n int64, srcErr, dstErr error) {
 	src := b.src
-	step := int64(SpliceStep)
+	step := dst.step()
 	if b.left >= 0 {
 		step = min(step, b.left)
 	}
@@ -41,8 +51,11 @@ func (b *Body) Splice(dst *Conn, now, deadline time.Time) (n int64, srcErr, dstE
 	if err := dst.armWrite(now); err != nil {
 		return 0, nil, err
 	}
-	dst.limited = io.LimitedReader{R: src.tcp, N: step}
-	n, err := dst.tcp.ReadFrom(&dst.limited)
+	if dst.limited == nil {
+		dst.limited = new(io.LimitedReader)
+	}
+	*dst.limited = io.LimitedReader{R: src.tcp, N: step}
+	n, err := dst.tcp.ReadFrom(dst.limited)
 	b.advance(n)
 	switch {
 	case err == nil && n < step:
@@ -75,7 +88,7 @@ func (c *Conn) spliceLook(now, deadline time.Time) time.Time {
 
 // spliceTimeout finds out whose deadline ended a splice.
 func (b *Body) spliceTimeout(dst *Conn, n int64, err error, deadline time.Time) (int64, error, error) {
-	if now := time.Now(); dst.writeStall > 0 && !now.Before(dst.writeArmed) {
+	if now := time.Now(); dst.writeStall > 0 && momentOf(now) >= dst.writeArmed {
 		return n, nil, ErrTimeout // and what was on its way is lost
 	}
 	err = b.src.readFailed(err, deadline)

@@ -41,6 +41,8 @@ type Rule struct {
 	Timeouts Timeouts
 	// Limits of an exchange.
 	Limits Limits
+	// Retry says which failed requests are tried again.
+	Retry Retry
 	// Rebalance: legs without an endpoint leave their share to the others;
 	// else it is answered with 503, as Gateway API asks.
 	Rebalance bool
@@ -112,6 +114,9 @@ type Timeouts struct {
 	// Request bounds the whole exchange, from the first byte of the request to
 	// the last byte of the response, retries and waits included.
 	Request time.Duration
+	// BackendRequest bounds one attempt, from the pick of its endpoint to the last
+	// byte of its response.
+	BackendRequest time.Duration
 	// Connect bounds the establishment of a connection.
 	Connect time.Duration
 	// ResponseHeader is from the request sent to the response's header read.
@@ -154,6 +159,12 @@ type Policy struct {
 	Connection            Connection
 	// Breaker bounds what the pool is asked to do at a time.
 	Breaker CircuitBreaker
+	// DrainTimeout is how long upgraded connections to an endpoint may go on
+	// once it is terminating or gone; 0 = no limit. Requests are bounded by
+	// their own timeouts.
+	DrainTimeout time.Duration
+	// RetryBudget bounds the retries that may reach an endpoint's application.
+	RetryBudget RetryBudget
 }
 
 // LoadBalancing says how an endpoint is picked.

@@ -40,8 +40,8 @@ func (ex *exchange) admit() Reason {
 	return ReasonOK
 }
 
-// leave ends what the request counts as. It is called once, at its end.
-func (ex *exchange) leave() {
+// depart ends what the request counts as. It is called once, at its end.
+func (ex *exchange) depart() {
 	if ex.inRule != nil {
 		ex.inRule.Release()
 		ex.inRule = nil

@@ -11,35 +11,27 @@ import (
 	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 )
 
 // maxInterim bounds the 1xx responses before a final one.
 const maxInterim = 16
 
-// attempt picks an endpoint, sends the request to it and reads the head of its
-// response.
-func (ex *exchange) attempt() Reason {
-	if reason := ex.pick(); reason != ReasonOK {
-		return reason
-	}
+// attempt sends the request to the endpoint that was picked and reads the head of
+// its response.
+func (ex *exchange) attempt() (Reason, failure) {
 	ex.attempts++
-	if reason := ex.joinBody(); reason != ReasonOK {
-		return reason
-	}
-	for {
-		reused, reason := ex.connectTo()
-		if reason != ReasonOK {
-			return reason
+	ex.until, ex.late = ex.deadline, ReasonRequestTimeout
+	if d := ex.rule.timeouts.BackendRequest; d > 0 {
+		if t := ex.now.Add(d); ex.until.IsZero() || t.Before(ex.until) {
+			ex.until, ex.late = t, ReasonBackendRequestTimeout
 		}
-		reason, unsent := ex.exchangeHeads(reused)
-		if !unsent {
-			return reason
-		}
-		// A kept connection that the endpoint has closed: nothing of the
-		// request was processed, so the next one gets it.
-		ex.dropUpstream()
-		ex.now = time.Now()
 	}
+	reused, reason, f := ex.connectTo()
+	if reason != ReasonOK {
+		return reason, f
+	}
+	return ex.exchangeHeads(reused)
 }
 
 // joinBody puts what is here of the body behind the head, to be sent by one
@@ -57,15 +49,16 @@ func (ex *exchange) joinBody() Reason {
 }
 
 // connectTo takes a kept connection to the endpoint or makes a new one.
-func (ex *exchange) connectTo() (reused bool, reason Reason) {
+func (ex *exchange) connectTo() (reused bool, reason Reason, f failure) {
 	if !ex.fresh {
 		if ex.up, ex.upMade = ex.turn.Endpoint.IdleConn(ex.now); ex.up != nil {
-			return true, ReasonOK
+			return true, ReasonOK, f
 		}
 	}
 	timeout := ex.rule.timeouts.Connect
-	if !ex.deadline.IsZero() {
-		if left := ex.deadline.Sub(ex.now); timeout == 0 || left < timeout {
+	until, late := ex.sooner(ex.until, ex.late)
+	if !until.IsZero() {
+		if left := until.Sub(ex.now); timeout == 0 || left < timeout {
 			timeout = max(left, time.Millisecond)
 		}
 	}
@@ -75,29 +68,50 @@ func (ex *exchange) connectTo() (reused bool, reason Reason) {
 	ex.connect = ex.now.Sub(began)
 	if err == nil {
 		ex.up, ex.upMade = c, ex.now
-		return false, ReasonOK
+		return false, ReasonOK, f
 	}
 	ex.detail = err.Error()
+	f = failure{retry.OutcomeConnect, retry.SentNone}
 	switch {
 	case err == errTooManyConnections:
-		return false, ex.overflowed()
+		return false, ex.overflowed(), failure{}
 	case isTimeout(err):
-		if !ex.deadline.IsZero() && !ex.now.Before(ex.deadline) {
-			return false, ReasonRequestTimeout
+		if !until.IsZero() && !ex.now.Before(until) {
+			return false, late, timedOut(late, retry.SentNone)
 		}
-		return false, ReasonConnectTimeout
+		return false, ReasonConnectTimeout, f
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return false, ReasonConnectRefused
+		return false, ReasonConnectRefused, f
+	case exhausted(err):
+		return false, ReasonLocalShortage, failure{}
 	}
-	ex.blameless = exhausted(err)
-	return false, ReasonConnectFailed
+	return false, ReasonConnectFailed, f
+}
+
+// sooner is the earlier one of a time, zero being none, and the end of the
+// policy's total timeout, which counts until the head of a response is there.
+func (ex *exchange) sooner(until time.Time, late Reason) (time.Time, Reason) {
+	if !ex.total.IsZero() && (until.IsZero() || ex.total.Before(until)) {
+		return ex.total, ReasonRetryTimeout
+	}
+	return until, late
+}
+
+// timedOut is the failure of an attempt that took too long: only its own timeouts
+// leave time for another one.
+func timedOut(late Reason, sent retry.Sent) failure {
+	if late == ReasonBackendRequestTimeout || late == ReasonResponseHeaderTimeout {
+		return failure{retry.OutcomeTimeout, sent}
+	}
+	return failure{}
 }
 
 // exhaustion are the errors of a connect that has not come as far as the network:
 // this process or its host has no descriptor, port or memory left.
 var exhaustion = [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM}
 
-// exhausted reports whether a failure to connect says nothing of the endpoint.
+// exhausted reports whether a failure to connect says nothing of the endpoint:
+// another one would not help.
 func exhausted(err error) bool {
 	var errno syscall.Errno
 	return errors.As(err, &errno) && slices.Contains(exhaustion[:], errno)
@@ -108,25 +122,27 @@ func isTimeout(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &ne) && ne.Timeout()
 }
 
-// exchangeHeads sends the request and reads the head of the response. unsent
-// says that the request has certainly not been processed because a kept
-// connection was dead, or that it may be sent again all the same.
-func (ex *exchange) exchangeHeads(reused bool) (reason Reason, unsent bool) {
+// exchangeHeads sends the request and reads the head of the response.
+func (ex *exchange) exchangeHeads(reused bool) (Reason, failure) {
 	var sent int
 	var err error
-	if ex.reqBody.Done() {
+	if ex.reqBody.Done() && !ex.keep.holds() {
 		ex.sentAt = ex.now
-		sent, err = ex.up.RoundTrip(ex.out, reused, ex.now, ex.tick(ex.headerDeadline()))
+		sent, err = ex.up.RoundTrip(ex.out, reused, ex.now, ex.headTick())
 	} else {
 		if sent, err = ex.up.Send(ex.out, reused, ex.now); err == nil {
 			ex.startUpload()
-			err = ex.up.Fill(ex.tick(ex.headerDeadline()))
+			err = ex.up.Fill(ex.headTick())
 		}
 	}
 	if err == http1.ErrTimeout && sent < len(ex.out) {
 		if err = ex.stalled(); err == http1.ErrTimeout {
 			ex.detail = "the endpoint does not take the request"
-			return ReasonResponseHeaderTimeout, false
+			f := failure{retry.OutcomeTimeout, retry.SentSome}
+			if sent == 0 {
+				f.sent = retry.SentNone
+			}
+			return ReasonResponseHeaderTimeout, f
 		}
 	}
 	interims := 0
@@ -135,11 +151,11 @@ func (ex *exchange) exchangeHeads(reused bool) (reason Reason, unsent bool) {
 			return ex.sendFailed(err, sent, reused && interims == 0)
 		}
 		if err == http1.ErrTimeout {
-			if reason := ex.looked(ex.headerDeadline(), ReasonResponseHeaderTimeout); reason != ReasonOK {
-				return reason, false
+			if reason := ex.looked(ex.sooner(ex.headerDeadline(), ReasonResponseHeaderTimeout)); reason != ReasonOK {
+				return reason, timedOut(reason, retry.SentSome)
 			}
 		}
-		err = ex.up.ReadResponse(&http1.DefaultLimits, &ex.res, ex.tick(ex.headerDeadline()))
+		err = ex.up.ReadResponse(&http1.DefaultLimits, &ex.res, ex.headTick())
 		if err != nil {
 			continue
 		}
@@ -147,14 +163,14 @@ func (ex *exchange) exchangeHeads(reused bool) (reason Reason, unsent bool) {
 			ex.now = time.Now()
 			ex.header = ex.now.Sub(ex.sentAt)
 			ex.answered()
-			return ReasonOK, false
+			return ReasonOK, failure{}
 		}
 		if interims++; interims > maxInterim || ex.res.Status == 101 {
 			ex.detail = "unexpected 1xx response"
-			return ReasonInvalidResponse, false
+			return ReasonInvalidResponse, failure{}
 		}
 		if reason := ex.interim(); reason != ReasonOK {
-			return reason, false
+			return reason, failure{}
 		}
 	}
 }
@@ -169,6 +185,12 @@ func (ex *exchange) stalled() error {
 	ex.now = time.Now()
 	ex.upSpent = true
 	return ex.up.Fill(ex.now.Add(lastLook))
+}
+
+// headTick is the next tick of the wait for the head of the response.
+func (ex *exchange) headTick() time.Time {
+	until, _ := ex.sooner(ex.headerDeadline(), ReasonOK)
+	return ex.tick(until)
 }
 
 // headerDeadline is when the head of the response has to be there; zero while
@@ -188,43 +210,27 @@ func (ex *exchange) headerDeadline() time.Time {
 	return from.Add(ex.rule.timeouts.ResponseHeader)
 }
 
-// sendFailed finds the reason why there is no response. On a connection that
-// was kept, a request that was not written at all is unsent; so is one of an
-// idempotent method without a body when the endpoint closed before it answered
-// anything (RFC 9110, 9.2.2; RFC 9112, 9.3.1).
-func (ex *exchange) sendFailed(err error, sent int, reused bool) (reason Reason, unsent bool) {
+// sendFailed finds the reason why there is no response. reused says that the
+// connection was a kept one, on which nothing has come.
+func (ex *exchange) sendFailed(err error, sent int, reused bool) (Reason, failure) {
 	var bad *http1.Error
+	f := failure{retry.OutcomeReset, retry.SentSome}
 	switch {
-	case err == http1.ErrStale:
-		return ReasonUpstreamReset, true
 	case err == http1.ErrInterrupted:
 		<-ex.uploaded
 		ex.uploading = false
-		return ex.uploadErr, false
+		return ex.uploadErr, failure{}
 	case errors.As(err, &bad):
 		ex.detail = bad.Detail
-		return ReasonInvalidResponse, false
-	case reused && !ex.uploading && len(ex.up.Buffered()) == 0:
-		if sent == 0 {
-			return ReasonUpstreamReset, true
-		}
-		if ex.reqBody.Payload() == 0 && idempotent(ex.req.Method) {
-			ex.fresh = true // once more, and not on another kept one
-			ex.attempts++
-			return ReasonUpstreamReset, true
-		}
+		return ReasonInvalidResponse, failure{}
+	case reused && len(ex.up.Buffered()) == 0:
+		f.outcome = retry.OutcomeStale
+	}
+	if sent == 0 {
+		f.sent = retry.SentNone
 	}
 	ex.detail = "before the response's head: " + err.Error()
-	return ReasonUpstreamReset, false
-}
-
-// idempotent reports whether a method is (RFC 9110, 9.2.2).
-func idempotent(method []byte) bool {
-	switch string(method) {
-	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE":
-		return true
-	}
-	return false
+	return ReasonUpstreamReset, f
 }
 
 // interim forwards a 1xx response, 100 only to a client that waits for it, none
@@ -241,6 +247,7 @@ func (ex *exchange) interim() Reason {
 	out = http1.AppendFields(out, ex.res.Fields, framing)
 	out = append(out, "\r\n"...)
 	ex.now = time.Now()
+	ex.committed = true
 	if _, err := ex.c.Write(out, ex.now); err != nil {
 		return clientWriteReason(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/memnet"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/server"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
 )
@@ -27,6 +28,7 @@ type bed struct {
 	t       *testing.T
 	net     *memnet.Network
 	reg     *upstream.Registry
+	config  proxy.Config
 	proxy   *proxy.Proxy
 	srv     *server.Server
 	front   netip.AddrPort
@@ -54,23 +56,35 @@ func inTrustingBubble(t *testing.T, trusted proxy.Prefixes, f func(t *testing.T,
 
 // newBed returns a proxy that believes the trusted peers.
 func newBed(t *testing.T, trusted proxy.Prefixes) *bed {
-	return newConfiguredBed(t, proxy.Config{Trusted: trusted})
-}
-
-// newConfiguredBed returns a proxy of a configuration, on the bed's network.
-func newConfiguredBed(t *testing.T, c proxy.Config) *bed {
 	b := &bed{t: t, net: memnet.New(), reg: upstream.NewRegistry(), sink: &sink{}, front: netip.MustParseAddrPort("192.0.2.80:80")}
-	c.Dial = func(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) { return b.net.Dial(addr) }
-	c.Log = funcr.New(func(_, args string) { t.Error("the proxy complains: " + args) }, funcr.Options{})
-	b.proxy = proxy.New(b.sink, c)
-	b.srv = server.New(b.proxy, server.Config{})
-	go b.srv.Serve(b.net.Listen(b.front))
-	synctest.Wait()
+	b.config = proxy.Config{Trusted: trusted}
+	b.config.Dial = func(addr netip.AddrPort, _ time.Duration) (net.Conn, error) { return b.net.Dial(addr) }
+	b.config.Log = funcr.New(func(_, args string) { t.Error("the proxy complains: " + args) }, funcr.Options{})
+	b.serve()
 	return b
 }
 
+// serve makes the proxy anew.
+func (b *bed) serve() {
+	b.proxy = proxy.New(b.sink, b.config)
+	b.srv = server.New(b.proxy, server.Config{})
+	go b.srv.Serve(b.net.Listen(b.front))
+	synctest.Wait()
+}
+
+// restart makes the proxy anew with another configuration.
+func (b *bed) restart(change func(c *proxy.Config)) {
+	b.drain()
+	change(&b.config)
+	b.serve()
+}
+
+func (b *bed) drain() {
+	b.srv.Drain(b.t.Context(), server.DrainTimes{Timeout: time.Second, Upgraded: time.Second})
+}
+
 func (b *bed) close() {
-	b.srv.Drain(b.t.Context(), 0, time.Second)
+	b.drain()
 	for _, c := range b.closers {
 		c()
 	}
@@ -200,6 +214,7 @@ type sink struct {
 	records []proxy.Record
 	begun   int
 	ended   int
+	whys    []retry.Why
 }
 
 func (s *sink) Series(proxy.RuleID) proxy.Series { return s }
@@ -209,6 +224,12 @@ func (s *sink) Begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.begun++
+}
+
+func (s *sink) Retry(why retry.Why) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.whys = append(s.whys, why)
 }
 
 func (s *sink) End(*proxy.Record) {
@@ -246,7 +267,8 @@ func (s *sink) last(t *testing.T) proxy.Record {
 // addresses.
 func onePool(addrs ...string) plan.Plan {
 	key := plan.PoolKey{Namespace: "shop", Service: "web", Port: 80, Policy: plan.Policy{
-		Connection: plan.Connection{MaxIdlePerEndpoint: 64, IdleTimeout: 55 * time.Second},
+		Connection:  plan.Connection{MaxIdlePerEndpoint: 64, IdleTimeout: 55 * time.Second},
+		RetryBudget: plan.RetryBudget{Percent: 20, Interval: 10 * time.Second, MinCount: 10, MinInterval: time.Second},
 	}}
 	pool := plan.Pool{Key: key}
 	for _, a := range addrs {

@@ -238,3 +238,30 @@ func TestABackendThatSlowsDownUnderLoadGetsALowerLimit(t *testing.T) {
 		}
 	})
 }
+
+func TestARetryThatFindsNoRoomElsewhereLeavesTheAnswerAsItIs(t *testing.T) {
+	const other = "10.0.0.2:8080"
+	inBubble(t, func(t *testing.T, b *bed) {
+		g := newGated(b, backendAddr)
+		b.httpBackend(other, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+		p := broken(plan.CircuitBreaker{EndpointMaxParallelRequests: 1}, backendAddr, other)
+		p.Pools[0].Key.Policy.LoadBalancing.Balancer = plan.FirstHealthy
+		p.Pools[0].Key.Policy.RetryBudget = plan.RetryBudget{Percent: 100, Interval: time.Second, MinCount: 10, MinInterval: time.Second}
+		r := &p.Routes[0].Rules[0]
+		r.Legs[0].Pool = p.Pools[0].Key
+		r.Retry = plan.Retry{Attempts: 3, On: plan.RetryCodes, Methods: plan.RetrySafe}
+		r.Retry.Codes.Add(503, 503)
+		b.apply(p)
+		first := b.flying(1)
+		a := b.dial().get("GET / HTTP/1.1", shopHost)
+		if a.StatusCode != 503 || a.body != "" || b.thePool().Breaker.Inside() != 1 {
+			t.Errorf("%d %q with %d inside", a.StatusCode, a.body, b.thePool().Breaker.Inside())
+		}
+		g.answer(1)
+		wantStatuses(t, first, 200)
+		g.answer(1)
+		if a := b.dial().get("GET / HTTP/1.1", shopHost); a.StatusCode != 200 {
+			t.Errorf("with room: %d", a.StatusCode)
+		}
+	})
+}

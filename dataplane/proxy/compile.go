@@ -31,6 +31,7 @@ type rule struct {
 
 	timeouts plan.Timeouts
 	limits   plan.Limits
+	retry    plan.Retry
 	inFlight *limit.InFlight // nil: not limited
 
 	rates      []rateLimit
@@ -114,6 +115,7 @@ func compileRule(r *plan.Route, pr *plan.Rule, reg *upstream.Registry) (*rule, e
 		invalid:  pr.Invalid,
 		timeouts: pr.Timeouts,
 		limits:   pr.Limits,
+		retry:    pr.Retry,
 
 		rebalance: pr.Rebalance,
 		session:   compileSession(&pr.Session),

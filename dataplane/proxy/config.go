@@ -20,7 +20,10 @@ type Config struct {
 	// MaxBufferBytes bounds the bytes in the buffers of all connections: while
 	// they are more, requests that begin are turned away. 0 is no bound.
 	MaxBufferBytes int64
-	Log            logr.Logger
+	// KeepBytes bounds the memory for bodies that are kept to be sent again, of
+	// all requests together; 0: DefaultKeepBytes.
+	KeepBytes int64
+	Log       logr.Logger
 }
 
 // ClientLimits bound what a client can take before a rule has a say. A field
@@ -55,6 +58,9 @@ func (l ClientLimits) WithDefaults() ClientLimits {
 		MaxRequestLine:   cmp.Or(l.MaxRequestLine, 8<<10),
 	}
 }
+
+// DefaultKeepBytes is Config.KeepBytes when that is 0.
+const DefaultKeepBytes = 64 << 20
 
 // MaxHeaderBytes is the largest head that there is a buffer for.
 const MaxHeaderBytes = 64 << 10

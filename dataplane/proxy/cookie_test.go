@@ -92,15 +92,16 @@ func TestOpeningASessionAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsReadInSeconds(t *testing.T) {
+func TestRetryAfterIsReadFromTheResponse(t *testing.T) {
 	for value, want := range map[string]time.Duration{
-		"0": 0, "7": 7 * time.Second, "86400": 24 * time.Hour, "999999999999999999999": 0, "Fri, 31 Dec 1999 23:59:59 GMT": 0, "-1": 0, "": 0,
+		"0": 0, "7": 7 * time.Second, "86400": 24 * time.Hour, "999999999999999999999": 24 * time.Hour, "Fri, 31 Dec 1999 23:59:59 GMT": 0, "-1": 0, "": 0,
 	} {
-		var res http1.Response
-		if _, err := http1.ParseResponse([]byte("HTTP/1.1 503 x\r\nRetry-After: "+value+"\r\n\r\n"), &http1.DefaultLimits, &res); err != nil {
+		var ex exchange
+		if _, err := http1.ParseResponse([]byte("HTTP/1.1 503 x\r\nRetry-After: "+value+"\r\n\r\n"), &http1.DefaultLimits, &ex.res); err != nil {
 			t.Fatal(err)
 		}
-		if got := retryAfterOf(&res); got != want {
+		ex.now = time.Now()
+		if got := ex.retryAfter(); got != want {
 			t.Errorf("%q: %s, want %s", value, got, want)
 		}
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"io"
 	"strconv"
 	"time"
@@ -24,7 +25,7 @@ func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
 	end = time.Now()
 	ex.record(reason, end)
 	ex.release(reason, end)
-	ex.leave()
+	ex.depart()
 	keep = !ex.closing
 	ex.c.abort = ex.endless && reason != ReasonOK && ex.status != 0
 	ex.c.linger = ex.lingers(reason)
@@ -37,6 +38,8 @@ func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
 // has said all it had to say, unless it sends an empty line behind it.
 func (ex *exchange) lingers(reason Reason) bool {
 	switch {
+	case reason == ReasonShutdown && ex.status == 101, reason == ReasonEndpointDrained:
+		return true // the client has been told of the end, and may have more to say
 	case !ex.closing, ex.status == 0, ex.status == 101, reason == ReasonClientGone, reason == ReasonClientStalled:
 		return false
 	case ex.req.Close && ex.req.ContentLength <= 0 && !ex.req.Chunked:
@@ -57,6 +60,11 @@ func (ex *exchange) finishUpstream(reason Reason) {
 		ex.dropUpstream()
 		return
 	}
+	ex.keepUpstream()
+}
+
+// keepUpstream keeps the connection to the endpoint for another request.
+func (ex *exchange) keepUpstream() {
 	ex.up.Release()
 	ex.turn.Endpoint.Keep(ex.up, ex.upMade, ex.now, time.Duration(ex.res.KeepAliveTimeout)*time.Second)
 	ex.up = nil
@@ -133,13 +141,13 @@ func (ex *exchange) record(reason Reason, end time.Time) {
 	*r = Record{
 		Start: ex.start, Duration: end.Sub(ex.start), Connect: ex.connect, UpstreamHeader: ex.header,
 		Client: ex.c.addr, Method: ex.req.Method, Host: ex.req.Host, Path: ex.req.Path, Query: ex.req.Query,
-		RequestID: ex.id, Status: ex.status, Reason: reason, Detail: ex.detail, Attempts: ex.attempts,
+		RequestID: ex.id, Status: ex.status, Reason: reason, Detail: ex.detail, Attempts: ex.attempts, Stopped: ex.stopped,
 		WouldLimit: ex.wouldLimit, BytesIn: ex.reqBody.Payload(), BytesOut: ex.resBody.Payload(),
 	}
 	if ex.rule != nil {
 		r.Rule = ex.rule.id
 	}
-	if e := ex.turn.Endpoint; e != nil {
+	if e := cmp.Or(ex.turn.Endpoint, ex.tried.Last()); e != nil {
 		r.Endpoint = e.Addr
 	}
 	if len(r.Method) > 0 {
@@ -165,6 +173,8 @@ func (ex *exchange) reset() {
 	if cap(ex.out) > maxKeptOut {
 		ex.out = make([]byte, 0, smallOut)
 	}
+	ex.tried.Clear()
+	ex.keep.reset()
 	ex.uploadEnd.Store(0)
 	ex.bodyRead.Store(false)
 	ex.continued.Store(0)
@@ -182,7 +192,7 @@ func (ex *exchange) panicked() {
 	}
 	ex.series.End(&Record{Start: ex.start, Duration: time.Since(ex.start), Status: ex.status, Reason: ReasonInternal})
 	ex.release(ReasonInternal, time.Now())
-	ex.leave()
+	ex.depart()
 	if ex.up != nil {
 		_ = ex.up.Close() // it is lost whatever this says
 	}
@@ -190,4 +200,8 @@ func (ex *exchange) panicked() {
 		_ = ex.c.Close() // likewise
 		<-ex.uploaded
 	}
+	if ex.up != nil {
+		ex.up.Free()
+	}
+	ex.keep.free()
 }

@@ -66,9 +66,15 @@ const (
 	ReasonUpstreamQueueTimeout
 	// ReasonRequestTimeout: the rule's request timeout passed.
 	ReasonRequestTimeout
+	// ReasonRetryTimeout: the total timeout of the rule's retry policy passed
+	// before there was a response.
+	ReasonRetryTimeout
+	// ReasonLocalShortage: the proxy had no file descriptor, port or memory for a
+	// connection.
+	ReasonLocalShortage
 	// ReasonInternal: a defect of the proxy itself.
 	ReasonInternal
-	// ReasonShutdown: the drain timeout of the process cut the exchange.
+	// ReasonShutdown: a drain timeout of the process cut the exchange.
 	ReasonShutdown
 
 	// ReasonConnectRefused: the endpoint refused the connection.
@@ -80,6 +86,9 @@ const (
 	// ReasonResponseHeaderTimeout: no response header within the rule's
 	// responseHeader timeout.
 	ReasonResponseHeaderTimeout
+	// ReasonBackendRequestTimeout: an attempt took longer than the rule's
+	// backendRequest timeout.
+	ReasonBackendRequestTimeout
 	// ReasonUpstreamReset: the endpoint closed or reset the connection before
 	// its response header was complete.
 	ReasonUpstreamReset
@@ -93,6 +102,9 @@ const (
 	// ReasonResponseBodyTooLarge: the body passes the rule's
 	// maxResponseBodyBytes.
 	ReasonResponseBodyTooLarge
+	// ReasonEndpointDrained: the endpoint is terminating or gone, and the time of
+	// its upgraded connections is up.
+	ReasonEndpointDrained
 	// ReasonStreamIdle: an upgraded connection or a stream was silent in both
 	// directions for too long.
 	ReasonStreamIdle
@@ -172,6 +184,8 @@ var reasons = [reasonCount]reasonRow{
 	ReasonUpstreamOverflow:     {"upstream_overflow", 503, "connection_limit_reached", SideUpstream, false, blamesNone},
 	ReasonUpstreamQueueTimeout: {"upstream_queue_timeout", 503, "connection_limit_reached", SideUpstream, false, blamesNone},
 	ReasonRequestTimeout:       {"request_timeout", 504, "http_response_timeout", SideProxy, false, blamesSilent},
+	ReasonRetryTimeout:         {"retry_timeout", 504, "http_response_timeout", SideProxy, false, blamesSilent},
+	ReasonLocalShortage:        {"local_shortage", 503, "proxy_internal_error", SideProxy, false, blamesNone},
 	ReasonInternal:             {"internal", 500, "proxy_internal_error", SideProxy, true, blamesNone},
 	ReasonShutdown:             {"shutdown", 0, "", SideProxy, true, blamesNone},
 
@@ -179,10 +193,12 @@ var reasons = [reasonCount]reasonRow{
 	ReasonConnectFailed:         {"connect_failed", 502, "destination_ip_unroutable", SideUpstream, false, blamesEndpoint},
 	ReasonConnectTimeout:        {"connect_timeout", 504, "connection_timeout", SideUpstream, false, blamesEndpoint},
 	ReasonResponseHeaderTimeout: {"response_header_timeout", 504, "http_response_timeout", SideUpstream, false, blamesEndpoint},
+	ReasonBackendRequestTimeout: {"backend_request_timeout", 504, "http_response_timeout", SideUpstream, false, blamesSilent},
 	ReasonUpstreamReset:         {"upstream_reset", 502, "connection_terminated", SideUpstream, false, blamesEndpoint},
 	ReasonInvalidResponse:       {"invalid_response", 502, "http_protocol_error", SideUpstream, false, blamesEndpoint},
 	ReasonResponseCut:           {"response_cut", 502, "http_response_incomplete", SideUpstream, true, blamesEndpoint},
 	ReasonResponseBodyTooLarge:  {"response_body_too_large", 502, "http_response_body_size", SideUpstream, false, blamesNone},
+	ReasonEndpointDrained:       {"endpoint_drained", 0, "", SideUpstream, true, blamesNone},
 	ReasonStreamIdle:            {"stream_idle_timeout", 0, "", SideProxy, true, blamesNone},
 	ReasonResponseBodyTimeout:   {"response_body_timeout", 504, "http_response_timeout", SideUpstream, true, blamesEndpoint},
 }

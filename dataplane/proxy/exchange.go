@@ -32,6 +32,9 @@ type exchange struct {
 
 	liveliness
 
+	tried upstream.Tried
+	keep  keep
+
 	state
 }
 
@@ -60,6 +63,7 @@ type state struct {
 	wouldLimit bool            // a rate limit in dry run would have refused it
 
 	// attempts
+	retries
 	inPool   *limit.Breaker // that the request is inside of; nil: of none
 	leg      *leg
 	turn     upstream.Turn // its Endpoint is nil until one was picked
@@ -69,11 +73,10 @@ type state struct {
 	greet    bool // the client is told of its session
 	attempts int
 	headed   bool // the endpoint has answered
-	fresh    bool // no kept connection is to be used
-	// blameless: the endpoint was not asked, for lack of something of ours.
-	blameless bool
-	connect   time.Duration
-	header    time.Duration
+	connect  time.Duration
+	header   time.Duration
+	until    time.Time // when the attempt or the request has taken too long; zero: never
+	late     Reason    // which of them
 
 	// upload, when the body is not sent together with the head
 	uploading   bool
@@ -102,7 +105,7 @@ func (ex *exchange) serve() (end time.Time, keep bool) {
 	}
 	if reason == ReasonOK {
 		ex.prepare()
-		reason = ex.attempt()
+		reason = ex.forward()
 	}
 	if reason == ReasonOK {
 		reason = ex.respond()
@@ -121,14 +124,14 @@ func (ex *exchange) begin(c *client) {
 }
 
 // tick is when a wait for the upstream has to look up: at the given deadline or
-// the request's, or to see whether the client is still there.
+// the attempt's, or to see whether the client is still there.
 func (ex *exchange) tick(deadline time.Time) time.Time {
 	t := ex.now.Add(clientCheck)
 	if !deadline.IsZero() && deadline.Before(t) {
 		t = deadline
 	}
-	if !ex.deadline.IsZero() && ex.deadline.Before(t) {
-		t = ex.deadline
+	if !ex.until.IsZero() && ex.until.Before(t) {
+		t = ex.until
 	}
 	return t
 }
@@ -138,8 +141,8 @@ func (ex *exchange) tick(deadline time.Time) time.Time {
 func (ex *exchange) looked(deadline time.Time, late Reason) Reason {
 	ex.now = time.Now()
 	switch {
-	case !ex.deadline.IsZero() && !ex.now.Before(ex.deadline):
-		return ReasonRequestTimeout
+	case !ex.until.IsZero() && !ex.now.Before(ex.until):
+		return ex.late
 	case !deadline.IsZero() && !ex.now.Before(deadline):
 		return late
 	case !ex.c.Alive():

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/server"
 )
 
 // wantFailure checks the answer of a failure and its record.
@@ -409,8 +410,10 @@ func TestADrainLetsRequestsEndAndClosesIdleConnections(t *testing.T) {
 		idle, busy := b.dial(), b.dial()
 		busy.send("GET / HTTP/1.1\r\n" + shopHost + "\r\n\r\n")
 		synctest.Wait()
-		cut := make(chan int)
-		go func() { cut <- b.srv.Drain(t.Context(), 5*time.Second, 30*time.Second) }()
+		cut := make(chan server.Cut)
+		go func() {
+			cut <- b.srv.Drain(t.Context(), server.DrainTimes{Delay: 5 * time.Second, Timeout: 30 * time.Second, Upgraded: 30 * time.Second})
+		}()
 		time.Sleep(time.Second)
 		late := b.dial()
 		if a := late.get("GET / HTTP/1.1", shopHost); a.StatusCode != 200 || !a.Close || !late.closed() {
@@ -422,8 +425,8 @@ func TestADrainLetsRequestsEndAndClosesIdleConnections(t *testing.T) {
 		if !idle.closed() {
 			t.Error("the idle connection stays open")
 		}
-		if n := <-cut; n != 0 {
-			t.Errorf("%d connections were cut", n)
+		if n := <-cut; n != (server.Cut{}) {
+			t.Errorf("%v connections were cut", n)
 		}
 		if _, err := b.net.Dial(netip.MustParseAddrPort("192.0.2.80:80")); err == nil {
 			t.Error("the listener is still open")
@@ -445,9 +448,9 @@ func TestADrainCutsWhatTakesTooLongAndSaysHowMany(t *testing.T) {
 		}
 		synctest.Wait()
 		began := time.Now()
-		n, took := b.srv.Drain(t.Context(), 0, 10*time.Second), time.Since(began)
-		if n != 3 || took < 10*time.Second || took > 12*time.Second {
-			t.Errorf("%d were cut after %s", n, took)
+		n, took := b.srv.Drain(t.Context(), server.DrainTimes{Timeout: 10 * time.Second, Upgraded: 10 * time.Second}), time.Since(began)
+		if n != (server.Cut{Requests: 3}) || took < 10*time.Second || took > 12*time.Second {
+			t.Errorf("%v were cut after %s", n, took)
 		}
 		if r := b.sink.last(t); r.Reason != proxy.ReasonShutdown || len(b.sink.records) != 3 {
 			t.Errorf("%d records, the last is %s", len(b.sink.records), r.Reason)

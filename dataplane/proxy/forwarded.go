@@ -42,12 +42,11 @@ func (p Prefixes) Has(a netip.Addr) bool {
 // whose oldest entries go first, and of its Forwarded, which goes whole. Bytes.
 const maxForwarded = 4 << 10
 
-// appendPeerNames appends what is the same for all requests of a connection. For
-// a trusted proxy: its element of Forwarded, without the host. For everybody
+// appendPeerNames appends what a connection tells of its peer. For a trusted
+// proxy: its element of Forwarded, without the host. For everybody
 // else: X-Forwarded-For, X-Real-IP, X-Forwarded-Proto, and Forwarded to the same
 // point.
 func appendPeerNames(out []byte, peer netip.Addr, trusted bool) []byte {
-	out = slices.Grow(out, 128) // what an IPv4 address takes
 	if !trusted {
 		out = append(appendAddr(append(out, "X-Forwarded-For: "...), peer), "\r\n"...)
 		if peer.IsValid() {
@@ -74,9 +73,6 @@ func appendAddr(out []byte, a netip.Addr) []byte {
 // appendForwarded appends the fields of the table above.
 func (ex *exchange) appendForwarded(out []byte) []byte {
 	c := ex.c
-	if len(c.names) == 0 {
-		c.names = appendPeerNames(c.names, c.peer.Addr(), c.trusted)
-	}
 	host := ex.req.Authority
 	if c.trusted {
 		out = ex.appendBelieved(out)
@@ -84,7 +80,7 @@ func (ex *exchange) appendForwarded(out []byte) []byte {
 			host = h
 		}
 	} else {
-		out = append(out, c.names...)
+		out = appendPeerNames(out, c.peer.Addr(), false)
 	}
 	out = appendHostParameter(out, ex.req.Authority)
 	out = append(out, "\r\n"...)
@@ -134,7 +130,7 @@ func (ex *exchange) appendBelieved(out []byte) []byte {
 	if said := out[start:]; len(said) > maxForwarded || !quotesEnd(said) {
 		out = out[:start] // our element must not become a part of a string of theirs
 	}
-	return append(out, c.names...)
+	return appendPeerNames(out, c.peer.Addr(), true)
 }
 
 // appendChain appends what X-Forwarded-For says, ready for one more entry.

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
@@ -15,9 +14,8 @@ import (
 )
 
 func TestAboveTheBudgetForBuffersNewRequestsAreTurnedAwayAndTheOthersGoOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newConfiguredBed(t, proxy.Config{MaxBufferBytes: http1.HeldBytes() + 64<<10})
-		defer b.close()
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.restart(func(c *proxy.Config) { c.MaxBufferBytes = http1.HeldBytes() + 64<<10 })
 		g := newGated(b, backendAddr)
 		b.apply(onePool(backendAddr))
 		var all []*peer

@@ -53,7 +53,7 @@ func (ex *exchange) takeFrom(l *leg) Reason {
 	if reason := ex.enterPool(l); reason != ReasonOK {
 		return reason
 	}
-	ask := upstream.Ask{Now: ex.now}
+	ask := upstream.Ask{Now: ex.now, Tried: &ex.tried}
 	if l.hash != nil {
 		ask.Key, ask.Keyed = ex.hashKey(l.hash)
 	}
@@ -145,7 +145,7 @@ func cookieIn(field []byte, name string) (value []byte, ok bool) {
 func (ex *exchange) answered() {
 	var retryAfter time.Duration
 	if ex.res.Status == 429 || ex.res.Status == 503 {
-		retryAfter = retryAfterOf(&ex.res)
+		retryAfter = ex.retryAfter()
 	}
 	ex.headed = true
 	// A body that is long on its way is not the endpoint's slowness.
@@ -160,26 +160,6 @@ func (ex *exchange) answered() {
 	ex.observe(latency)
 }
 
-// retryAfterOf is the Retry-After of a response if it is in seconds, at most a
-// day; else 0 (RFC 9110, 10.2.3; a date is passed over).
-func retryAfterOf(res *http1.Response) time.Duration {
-	for i := range res.Fields {
-		f := &res.Fields[i]
-		if f.Kind != http1.RetryAfter || f.Drop {
-			continue
-		}
-		seconds := 0
-		for _, b := range f.Value {
-			if b < '0' || b > '9' || seconds > 86400 {
-				return 0
-			}
-			seconds = seconds*10 + int(b-'0')
-		}
-		return time.Duration(min(seconds, 86400)) * time.Second
-	}
-	return 0
-}
-
 // release ends the request's hold on its endpoint, and says whether that one is
 // to blame for how it ended.
 func (ex *exchange) release(reason Reason, end time.Time) {
@@ -187,8 +167,7 @@ func (ex *exchange) release(reason Reason, end time.Time) {
 	switch row := &reasons[reason]; {
 	case reason == ReasonOK:
 		v = upstream.Success
-	case ex.blameless:
-	case row.blames == blamesEndpoint, row.blames == blamesSilent && ex.silent(end):
+	case row.blames == blamesEndpoint, row.blames == blamesSilent && ex.silent(reason, end):
 		v = upstream.Failure
 	}
 	if reason == ReasonResponseHeaderTimeout {
@@ -198,8 +177,8 @@ func (ex *exchange) release(reason Reason, end time.Time) {
 }
 
 // silent reports whether the endpoint had the request whole and let pass half of
-// the request's time without a word.
-func (ex *exchange) silent(end time.Time) bool {
+// the time that ran out without a word.
+func (ex *exchange) silent(reason Reason, end time.Time) bool {
 	if ex.sentAt.IsZero() || ex.headed {
 		return false
 	}
@@ -209,5 +188,13 @@ func (ex *exchange) silent(end time.Time) bool {
 	} else if !ex.reqBody.Done() {
 		return false
 	}
-	return end.Sub(sent) >= ex.rule.timeouts.Request/2
+	whole := ex.rule.timeouts.Request
+	switch reason {
+	case ReasonBackendRequestTimeout:
+		whole = ex.rule.timeouts.BackendRequest
+	case ReasonRetryTimeout:
+		whole = ex.rule.retry.TotalTimeout
+	default:
+	}
+	return end.Sub(sent) >= whole/2
 }

@@ -20,7 +20,7 @@ const (
 var ours = http1.Kinds(http1.Host, http1.Connection, http1.ContentLength, http1.TransferEncoding, http1.Expect, http1.TE,
 	http1.XForwardedFor, http1.XForwardedProto, http1.XForwardedHost, http1.XForwardedPort,
 	http1.XForwardedServer, http1.XForwardedPrefix, http1.XForwardedOther, http1.Forwarded, http1.XRealIP,
-	http1.XRequestID)
+	http1.XRequestID, http1.XFerrumAttempt)
 
 // prepare writes the head for the backend into ex.out, and the body behind it
 // as far as it is here.
@@ -49,6 +49,7 @@ func (ex *exchange) prepare() {
 	if req.Expect100 {
 		out = append(out, "Expect: 100-continue\r\n"...)
 	}
+	ex.headEnd = len(out)
 	ex.out = append(out, "\r\n"...)
 }
 

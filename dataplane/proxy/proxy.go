@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 	"runtime/debug"
@@ -11,6 +12,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
 )
 
 // clientCheck is how often a wait for the upstream looks whether the client is
@@ -48,6 +50,11 @@ type Life interface {
 	// Cut reports whether the connection was closed by the drain while it had a
 	// request.
 	Cut() bool
+	// Upgraded says that the request has become a tunnel, for which the drain has
+	// a time of its own: when that is up it calls end, from any goroutine, with
+	// the connection still open. end may be called after the tunnel has ended,
+	// and must not block.
+	Upgraded(end func())
 }
 
 // Proxy serves the requests of client connections by the table that was
@@ -63,6 +70,7 @@ type Proxy struct {
 	buffers   int64 // Config.MaxBufferBytes
 	heads     http1.Limits
 	replicas  atomic.Int32
+	kept      *limit.ByteBudget
 	exchanges sync.Pool
 	idle      sync.Pool // of clients
 }
@@ -72,7 +80,7 @@ type Proxy struct {
 func New(sink Sink, c Config) *Proxy {
 	p := &Proxy{
 		sink: sink, unmatched: sink.Series(RuleID{}), dial: c.Dial, log: c.Log, trusted: c.Trusted,
-		clients: c.Clients.WithDefaults(), buffers: c.MaxBufferBytes,
+		clients: c.Clients.WithDefaults(), buffers: c.MaxBufferBytes, kept: limit.NewByteBudget(cmp.Or(c.KeepBytes, DefaultKeepBytes)),
 	}
 	if p.dial == nil {
 		p.dial = dialTCP
@@ -98,6 +106,12 @@ func (p *Proxy) SetReplicas(n int) { p.replicas.Store(int32(max(n, 1))) }
 
 // Replicas returns how many there are.
 func (p *Proxy) Replicas() int { return max(int(p.replicas.Load()), 1) }
+
+// KeptBytes returns the memory that bodies kept to be sent again take now, the most
+// that it ever was, and the bound.
+func (p *Proxy) KeptBytes() (now, high, bound int64) {
+	return p.kept.Used(), p.kept.High(), p.kept.Limit()
+}
 
 // Table returns the table published last, or nil.
 func (p *Proxy) Table() *Table { return p.table.Load() }
@@ -197,6 +211,7 @@ const (
 func newExchange(p *Proxy) *exchange {
 	ex := &exchange{p: p, uploaded: make(chan struct{}, 1)}
 	ex.out = make([]byte, 0, smallOut)
+	ex.keep.budget = p.kept
 	return ex
 }
 
@@ -219,9 +234,6 @@ type clientState struct {
 	over  bool           // nothing more is served
 	// trusted: the peer is a proxy that is believed.
 	trusted bool
-	// names are what backends are told of peer (appendPeerNames), once that was
-	// needed.
-	names []byte
 	// linger: the client may still be sending; closing at once would make the
 	// kernel reset the connection and take the answer with it (RFC 9112, 9.6).
 	linger bool
@@ -247,7 +259,7 @@ func (p *Proxy) lendClient(nc net.Conn, life Life) *client {
 // returnClient takes back one whose connection is closed.
 func (p *Proxy) returnClient(c *client) {
 	c.Reset(nil, 0)
-	c.clientState = clientState{names: c.names[:0]}
+	c.clientState = clientState{}
 	p.idle.Put(c)
 }
 

@@ -3,6 +3,8 @@ package proxy
 import (
 	"net/netip"
 	"time"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 )
 
 // RuleID names a rule in metrics and logs. The zero value stands for the
@@ -43,20 +45,27 @@ type Record struct {
 	Detail string
 	// WouldLimit: a rate limit that only counts would have refused it.
 	WouldLimit bool
-	// Attempts is the number of endpoints that were tried.
+	// Attempts is how often an endpoint was tried.
 	Attempts int
+	// Stopped is why nothing more was tried after an attempt had failed, or, when
+	// the last one succeeded, why there was one after the first; retry.WhyFinal
+	// when no attempt failed.
+	Stopped retry.Why
 	// BytesIn and BytesOut count the payload of the request's body read from the
 	// client and of the response's body read for it.
 	BytesIn, BytesOut int64
 }
 
-// Series are the counters of one rule. Its methods are called once per request
-// each, concurrently.
+// Series are the counters of one rule. Begin and End are called once per request
+// each, all of them concurrently.
 type Series interface {
 	// Begin is called when the rule has taken a request.
 	Begin()
 	// End is called when that request has ended.
 	End(r *Record)
+	// Retry is called when an attempt has failed, with the decision's reason: to
+	// try again, or not to.
+	Retry(why retry.Why)
 }
 
 // Sink receives what the proxy tells about its requests.

@@ -375,6 +375,10 @@ func TestExplainAgreesThatNoBackendResolves(t *testing.T) {
 // them.
 func TestAnEndpointIsNotBlamedForWhatTheProxyIsOutOf(t *testing.T) {
 	for errno, blamed := range map[syscall.Errno]bool{syscall.EMFILE: false, syscall.EADDRNOTAVAIL: false, syscall.EHOSTUNREACH: true} {
+		status, reason := 503, proxy.ReasonLocalShortage
+		if blamed {
+			status, reason = 502, proxy.ReasonConnectFailed
+		}
 		inBubble(t, func(t *testing.T, b *bed) {
 			p := proxy.New(b.sink, proxy.Config{Dial: func(netip.AddrPort, time.Duration) (net.Conn, error) {
 				return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", errno)}
@@ -387,7 +391,7 @@ func TestAnEndpointIsNotBlamedForWhatTheProxyIsOutOf(t *testing.T) {
 			front, back := memnet.Pipe(b.front, b.front)
 			go p.ServeConn(back, alwaysOpen{})
 			c := &peer{t: t, Conn: front, r: bufio.NewReader(front)}
-			wantFailure(t, b, c.get("GET / HTTP/1.1", shopHost), 502, proxy.ReasonConnectFailed)
+			wantFailure(t, b, c.get("GET / HTTP/1.1", shopHost), status, reason)
 			ejected := 0
 			for _, e := range proxy.ExplainPool(b.reg.Pool(pl.Pools[0].Key)) {
 				if e.State == "ejected" {

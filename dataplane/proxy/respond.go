@@ -19,6 +19,11 @@ func (ex *exchange) respond() Reason {
 	length, chunked, untilClose := ex.res.BodyFraming(ex.req.Method)
 	oldClient := ex.req.Minor == 0
 	ex.upSpent = ex.upSpent || ex.res.Close || untilClose
+	if ex.uploading {
+		ex.keep.needless.Store(true)
+	} else {
+		ex.keep.free()
+	}
 	if ex.uploading && !ex.bodyRead.Load() {
 		ex.closing = true // an early response: the rest of the body may never be read
 	}
@@ -134,8 +139,8 @@ func (ex *exchange) stream(encode bool) Reason {
 		case srcErr != nil:
 			return ex.cut(srcErr)
 		}
-		if !ex.deadline.IsZero() && !ex.now.Before(ex.deadline) && !b.Done() {
-			return ReasonRequestTimeout
+		if !ex.until.IsZero() && !ex.now.Before(ex.until) && !b.Done() {
+			return ex.late
 		}
 	}
 	return ReasonOK

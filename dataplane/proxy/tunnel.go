@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,30 +30,41 @@ func (ex *exchange) tunnel() Reason {
 	ex.reqBody.Reset(&ex.c.Conn, http1.UntilClose, false, false, 0)
 	ex.resBody.Reset(ex.up, http1.UntilClose, false, false, 0)
 
-	ends := tunnelEnds{started: ex.now}
+	ends := &tunnelEnds{started: ex.now, client: &ex.c.Conn, endpoint: ex.up}
+	ex.c.life.Upgraded(func() { ends.stop(ReasonShutdown) })
+	leave := ex.turn.Endpoint.Upgraded(func() { ends.stop(ReasonEndpointDrained) })
+	defer leave()
+	defer ends.finish() // also after a panic
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer func() {
 			if v := recover(); v != nil {
 				ex.p.log.Error(nil, "a tunnel made the proxy panic; its connection is closed", "panic", v, "stack", string(debug.Stack()))
-				ends.fail(ex, ReasonInternal)
+				ends.fail(ReasonInternal)
 			}
 		}()
 		ends.pass(ex, &ex.reqBody, ex.up, ReasonClientGone, ReasonResponseCut)
 	}()
 	ends.pass(ex, &ex.resBody, &ex.c.Conn, ReasonResponseCut, ReasonClientGone)
 	<-done
-	return ends.reason
+	ends.finish()
+	ex.c.Resume() // for what is left to be read
+	return ends.reason()
 }
 
 // tunnelEnds is what the two directions of a tunnel share.
 type tunnelEnds struct {
-	started time.Time
-	active  atomic.Int64 // when bytes passed last, in ns since started
-	isCut   atomic.Bool
-	reason  Reason // why the tunnel was cut; written once, by who has set isCut
+	started          time.Time
+	client, endpoint *http1.Conn
+	active           atomic.Int64 // when bytes passed last, in ns since started
+	why              atomic.Int32 // the Reason for which the tunnel was cut or stopped
+
+	mu       sync.Mutex // for stop, which may come when the tunnel is over
+	finished bool
 }
+
+func (e *tunnelEnds) reason() Reason { return Reason(e.why.Load()) }
 
 // pass moves bytes one way until the source ends. srcGone and dstGone are the
 // reasons for a failure of either side, which cuts the tunnel.
@@ -64,24 +76,24 @@ func (e *tunnelEnds) pass(ex *exchange, b *http1.Body, dst *http1.Conn, srcGone,
 			e.active.Store(int64(time.Since(e.started)))
 		}
 		switch {
-		case dstErr == http1.ErrTimeout && dst == &ex.c.Conn:
-			e.fail(ex, ReasonClientStalled)
+		case dstErr == http1.ErrTimeout && dst == e.client:
+			e.fail(ReasonClientStalled)
 			return
 		case dstErr != nil:
-			e.fail(ex, dstGone)
+			e.fail(dstGone)
 			return
-		case srcErr == io.EOF:
+		case srcErr == io.EOF, srcErr == http1.ErrInterrupted:
 			if dst.CloseWrite() != nil {
-				e.fail(ex, dstGone)
+				e.fail(dstGone)
 			}
 			return
 		case srcErr == http1.ErrTimeout:
 			if until := e.until(idle); !until.IsZero() && !time.Now().Before(until) {
-				e.fail(ex, ReasonStreamIdle)
+				e.fail(ReasonStreamIdle)
 				return
 			}
 		case srcErr != nil:
-			e.fail(ex, srcGone)
+			e.fail(srcGone)
 			return
 		}
 	}
@@ -107,10 +119,45 @@ func passPiece(b *http1.Body, dst *http1.Conn, now, deadline time.Time) (n int64
 }
 
 // fail cuts the tunnel for a reason, unless that has happened.
-func (e *tunnelEnds) fail(ex *exchange, reason Reason) {
-	if e.isCut.CompareAndSwap(false, true) {
-		e.reason = reason
-		_ = ex.up.Close() // ends what the other direction waits for
-		_ = ex.c.Close()  // likewise
+func (e *tunnelEnds) fail(reason Reason) {
+	if e.why.CompareAndSwap(int32(ReasonOK), int32(reason)) {
+		e.close()
 	}
+}
+
+func (e *tunnelEnds) close() {
+	_ = e.endpoint.Close() // ends what a direction waits for
+	_ = e.client.Close()   // likewise
+}
+
+// stopGrace is how long a tunnel that is stopped may take to pass on what it
+// has read.
+const stopGrace = time.Second
+
+// stop ends the tunnel from outside, at any time and from any goroutine: nothing
+// more is read, what was read is passed on, and both sides are told that nothing
+// more comes, as at the end of a stream. What bytes mean is the peers' business,
+// so there is no close frame.
+func (e *tunnelEnds) stop(reason Reason) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.finished || !e.why.CompareAndSwap(int32(ReasonOK), int32(reason)) {
+		return
+	}
+	e.client.Interrupt()
+	e.endpoint.Interrupt()
+	time.AfterFunc(stopGrace, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if !e.finished {
+			e.close()
+		}
+	})
+}
+
+// finish lets go of the connections: from now on stop does nothing with them.
+func (e *tunnelEnds) finish() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.finished = true
 }

@@ -13,6 +13,7 @@ import (
 func (ex *exchange) startUpload() {
 	ex.uploading = true
 	ex.sentAt = ex.now
+	ex.prepareKeep()
 	go ex.upload(ex.now)
 }
 
@@ -44,6 +45,9 @@ func (ex *exchange) pumpBody(now time.Time) (reason Reason, whole bool) {
 	b := &ex.reqBody
 	ex.noteStream(ex.req.Fields)
 	pace := pace{rate: ex.rule.limits.MinRequestBodyRate}
+	if ex.keep.resend(ex.up, &now) != nil {
+		return ReasonOK, false
+	}
 	for moved := now; !b.Done(); {
 		until, _ := ex.uploadUntil(moved, now, &pace)
 		n, srcErr, dstErr := ex.pumpPiece(until, &now, &pace)
@@ -55,6 +59,8 @@ func (ex *exchange) pumpBody(now time.Time) (reason Reason, whole bool) {
 		case dstErr != nil:
 			return ReasonOK, false
 		case srcErr == nil, b.Done():
+		case srcErr == http1.ErrInterrupted: // by stopUpload: the attempt has failed
+			return ReasonOK, false
 		case srcErr != http1.ErrTimeout:
 			return ex.bodyReason(srcErr), false
 		default:
@@ -88,8 +94,8 @@ func (ex *exchange) uploadUntil(moved, now time.Time, pace *pace) (until time.Ti
 			}
 		}
 	}
-	if !ex.deadline.IsZero() && (until.IsZero() || ex.deadline.Before(until)) {
-		until, late = ex.deadline, ReasonRequestTimeout
+	if !ex.until.IsZero() && (until.IsZero() || ex.until.Before(until)) {
+		until, late = ex.until, ex.late
 	}
 	return until, late
 }
@@ -109,7 +115,8 @@ func (ex *exchange) asked() (since time.Time, ok bool) {
 func (ex *exchange) pumpPiece(until time.Time, now *time.Time, pace *pace) (n int64, srcErr, dstErr error) {
 	b, began := &ex.reqBody, *now
 	counts := b.Payload() > 0 // the wait for the first byte is the idle timeout's
-	if b.CanSplice(ex.up) {
+	if !ex.keep.on && b.CanSplice(ex.up) {
+		ex.keep.lose()
 		n, srcErr, dstErr = b.Splice(ex.up, began, until)
 		*now = time.Now()
 		if counts && n < http1.SpliceStep && !ex.c.Pending() { // else the endpoint was the slow one
@@ -126,6 +133,7 @@ func (ex *exchange) pumpPiece(until time.Time, now *time.Time, pace *pace) (n in
 		ex.bodyRead.Store(true)
 	}
 	if len(p) > 0 {
+		ex.keep.add(p)
 		_, dstErr = ex.up.Write(p, *now)
 		*now = time.Now()
 	}
@@ -160,7 +168,7 @@ func (ex *exchange) joinUpload(reason Reason) {
 	}
 	ended := ex.uploadEnd.Load() != 0
 	if !ended && reason == ReasonOK && ex.bodyRead.Load() {
-		ended = ex.awaitUpload()
+		ended = ex.awaitUpload(lastWrite)
 	} else if ended {
 		<-ex.uploaded
 	}
@@ -177,8 +185,24 @@ func (ex *exchange) joinUpload(reason Reason) {
 	}
 }
 
-func (ex *exchange) awaitUpload() bool {
-	t := time.NewTimer(lastWrite)
+// stopUpload ends the upload of an attempt that is given up. With patience its
+// connection is only closed if that is needed.
+func (ex *exchange) stopUpload(patience time.Duration) {
+	if !ex.uploading {
+		return
+	}
+	ex.c.Interrupt() // ends a read
+	if patience == 0 || !ex.awaitUpload(patience) {
+		_ = ex.up.Close() // ends a write
+		<-ex.uploaded
+	}
+	ex.uploading = false
+	ex.upSpent = ex.upSpent || !ex.uploadSound
+	ex.c.Resume()
+}
+
+func (ex *exchange) awaitUpload(patience time.Duration) bool {
+	t := time.NewTimer(patience)
 	defer t.Stop()
 	select {
 	case <-ex.uploaded:

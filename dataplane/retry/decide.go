@@ -96,7 +96,7 @@ func decideByPolicy(p *plan.Retry, s *State) Decision {
 	switch {
 	case !asked:
 		return stop(WhyPolicy)
-	case !methodAllowed(p.Methods, s.Class):
+	case !Allows(p.Methods, s.Class):
 		return stop(WhyMethod)
 	case s.Retries >= int(p.Attempts):
 		return stop(WhyAttempts)
@@ -164,7 +164,8 @@ func condition(p *plan.Retry, s *State) (why Why, asked bool) {
 	}
 }
 
-func methodAllowed(m plan.RetryMethods, c Class) bool {
+// Allows reports whether a class of methods is in a policy's set.
+func Allows(m plan.RetryMethods, c Class) bool {
 	switch c {
 	case Safe:
 		return true

@@ -109,6 +109,9 @@ func (w Why) String() string {
 	}[w]
 }
 
+// Again reports whether it is a reason to try again.
+func (w Why) Again() bool { return w >= WhyUnsent }
+
 // Whys returns every reason, in order.
 func Whys() []Why {
 	all := make([]Why, whyCount)

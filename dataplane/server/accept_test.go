@@ -64,7 +64,7 @@ func inBubble(t *testing.T, c server.Config, f func(t *testing.T, b *bed)) {
 			_ = c.Close()
 		}
 		synctest.Wait()
-		if cut := b.srv.Drain(t.Context(), 0, time.Minute); cut != 0 || b.srv.Stats.Open.Load() != 0 {
+		if cut := b.srv.Drain(t.Context(), server.DrainTimes{Timeout: time.Minute, Upgraded: time.Minute}); cut != (server.Cut{}) || b.srv.Stats.Open.Load() != 0 {
 			t.Errorf("%d cut, %d open at the end", cut, b.srv.Stats.Open.Load())
 		}
 	})
@@ -203,15 +203,15 @@ func TestAPROXYHeaderHasTheTimeOfARequestsHead(t *testing.T) {
 	})
 }
 
-func TestADrainDoesNotWaitForAPROXYHeader(t *testing.T) {
+func TestADrainDoesNotWaitLongForAPROXYHeader(t *testing.T) {
 	inBubble(t, server.Config{ProxyProtocol: prefixes(clients)}, func(t *testing.T, b *bed) {
 		c := b.dial()
 		_, _ = io.WriteString(c, v1[:30])
 		synctest.Wait()
 		began := time.Now()
-		b.srv.Drain(t.Context(), 0, time.Minute)
-		if took := time.Since(began); took != 0 {
-			t.Errorf("it took %s", took)
+		b.srv.Drain(t.Context(), server.DrainTimes{Timeout: time.Minute, Upgraded: time.Minute})
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("it took %s, want what new connections have", took)
 		}
 		b.refused(nil)
 	})

@@ -9,11 +9,18 @@ import (
 )
 
 // Connection states.
+//
+//	new ─→ busy ⇄ idle     as requests begin and end
+//	        │              busy ─→ upgraded, for good
+//	        └─→ cut        busy or upgraded when its time was up
+//	new, idle ─→ closed    when the drain wants no more requests
 const (
-	connIdle   int32 = iota // waits for a request
-	connBusy                // has one
-	connCut                 // closed while it was busy
-	connClosed              // closed while it was idle
+	connNew      int32 = iota // waits for its first request
+	connIdle                  // waits for another one
+	connBusy                  // has one
+	connUpgraded              // is a tunnel
+	connCut                   // cut while it was busy or a tunnel
+	connClosed                // closed while it was idle
 )
 
 // conn is the proxy.Life of a connection, and its place in the server's list.
@@ -22,6 +29,7 @@ type conn struct {
 	s     *Server
 	peer  proxy.Peer
 	state atomic.Int32
+	end   func() // of the tunnel; set before the state becomes connUpgraded
 
 	prev, next *conn // guarded by the server's mu
 }
@@ -29,8 +37,12 @@ type conn struct {
 // Peer implements proxy.Life.
 func (c *conn) Peer() proxy.Peer { return c.peer }
 
-// Idle implements proxy.Life.
+// Idle implements proxy.Life. A connection that was taken in gets to send its
+// first request, however late in the drain that is.
 func (c *conn) Idle() bool {
+	if c.state.Load() == connNew {
+		return true
+	}
 	if !c.state.CompareAndSwap(connBusy, connIdle) && c.state.Load() != connIdle {
 		return false
 	}
@@ -40,7 +52,9 @@ func (c *conn) Idle() bool {
 }
 
 // Busy implements proxy.Life.
-func (c *conn) Busy() bool { return c.state.CompareAndSwap(connIdle, connBusy) }
+func (c *conn) Busy() bool {
+	return c.state.CompareAndSwap(connIdle, connBusy) || c.state.CompareAndSwap(connNew, connBusy)
+}
 
 // Draining implements proxy.Life.
 func (c *conn) Draining() bool { return c.s.draining.Load() }
@@ -48,9 +62,39 @@ func (c *conn) Draining() bool { return c.s.draining.Load() }
 // Cut implements proxy.Life.
 func (c *conn) Cut() bool { return c.state.Load() == connCut }
 
-func (c *conn) closeIfIdle() {
-	if c.state.CompareAndSwap(connIdle, connClosed) {
-		_ = c.nc.Close() // nobody is using it
+// Upgraded implements proxy.Life.
+func (c *conn) Upgraded(end func()) {
+	c.end = end
+	if !c.state.CompareAndSwap(connBusy, connUpgraded) {
+		end() // it was cut meanwhile
+		return
+	}
+	// After the store: endUpgraded either sees the tunnel or happened before.
+	if c.s.upgradedOver.Load() {
+		c.endTunnel()
+	}
+}
+
+// endTunnel asks the tunnel to end, if there is one.
+func (c *conn) endTunnel() {
+	if c.state.CompareAndSwap(connUpgraded, connCut) {
+		c.s.cutUpgraded.Add(1)
+		c.end()
+	}
+}
+
+// cutRequest closes the connection under its request, if it has one.
+func (c *conn) cutRequest() {
+	if c.state.CompareAndSwap(connBusy, connCut) {
+		c.s.cutRequests.Add(1)
+		go c.nc.Close() // which may have to wait for the request to notice
+	}
+}
+
+// closeIf closes the connection if it is in the state, in which nobody uses it.
+func (c *conn) closeIf(state int32) {
+	if c.state.CompareAndSwap(state, connClosed) {
+		_ = c.nc.Close() // there is nothing to be lost
 	}
 }
 

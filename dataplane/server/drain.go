@@ -1,44 +1,75 @@
 package server
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 )
 
-func (s *Server) signalEmpty() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	select {
-	case <-s.empty:
-	default:
-		close(s.empty)
-	}
+// DrainTimes say how long a drain waits for what.
+type DrainTimes struct {
+	// Delay is how long everything goes on while answers close their
+	// connections; the other times count from its end.
+	Delay time.Duration
+	// Timeout of requests in flight.
+	Timeout time.Duration
+	// Upgraded is that of tunnels.
+	Upgraded time.Duration
 }
 
-// Drain ends the server: for delay it goes on accepting while every answer
+// Cut counts what a drain had to cut because its time was up.
+type Cut struct{ Requests, Upgraded int }
+
+const (
+	// newGrace is how long a connection that has sent nothing yet may take for
+	// that once the listeners are closed: whoever has just connected is about to
+	// send a request.
+	newGrace = time.Second
+	// cutNotice is how long what was cut has to notice and be recorded.
+	cutNotice = 2 * time.Second
+)
+
+// Drain ends the server: for t.Delay it goes on accepting while every answer
 // closes its connection, because load balancers learn late that a replica goes;
-// then it closes the listeners and the idle connections and waits for the
-// requests in flight until timeout; what is left then is cut. It returns the
-// number of requests that were cut. ctx cuts everything short.
-func (s *Server) Drain(ctx context.Context, delay, timeout time.Duration) (cut int) {
+// then it takes in the connections that wait in the queues of the listeners,
+// closes these and the idle connections, and waits: for requests until
+// t.Timeout, for tunnels until t.Upgraded. What is left then is cut. ctx cuts
+// everything short.
+func (s *Server) Drain(ctx context.Context, t DrainTimes) Cut {
 	s.draining.Store(true)
-	sleep(ctx, delay)
+	sleep(ctx, t.Delay)
 	s.closing.Store(true)
 	s.closeListeners()
-	if s.closeIdle() == 0 {
-		s.signalEmpty()
+	s.each(func(c *conn) { c.closeIf(connIdle) })
+	steps := []step{
+		{min(newGrace, t.Timeout), func() { s.each(func(c *conn) { c.closeIf(connNew) }) }},
+		{t.Timeout, func() { s.each((*conn).cutRequest) }},
+		{t.Upgraded, s.endUpgraded},
 	}
-	if s.awaitEmpty(ctx, timeout) {
-		return 0
+	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
+	waited := time.Duration(0)
+	for _, step := range steps {
+		if s.awaitEmpty(ctx, step.at-waited) {
+			break
+		}
+		step.do()
+		waited = step.at
 	}
-	cut = s.closeAll()
 	s.awaitEmpty(context.WithoutCancel(ctx), cutNotice)
-	return cut
+	return Cut{Requests: int(s.cutRequests.Load()), Upgraded: int(s.cutUpgraded.Load())}
 }
 
-// cutNotice is how long the requests that were cut have to notice and be
-// recorded.
-const cutNotice = 2 * time.Second
+// step is what a drain does when some time after its delay has passed.
+type step struct {
+	at time.Duration
+	do func()
+}
+
+func (s *Server) endUpgraded() {
+	s.upgradedOver.Store(true)
+	s.each((*conn).endTunnel)
+}
 
 // awaitEmpty waits for the last connection to end and reports whether it has.
 func (s *Server) awaitEmpty(ctx context.Context, timeout time.Duration) bool {
@@ -51,6 +82,16 @@ func (s *Server) awaitEmpty(ctx context.Context, timeout time.Duration) bool {
 	case <-ctx.Done():
 	}
 	return false
+}
+
+func (s *Server) signalEmpty() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.empty:
+	default:
+		close(s.empty)
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -67,34 +108,26 @@ func sleep(ctx context.Context, d time.Duration) {
 
 func (s *Server) closeListeners() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range s.listeners {
+	listeners := s.listeners
+	s.mu.Unlock()
+	for _, l := range listeners {
+		for _, nc := range lastConnections(l) {
+			s.start(nc)
+		}
 		_ = l.Close() // it accepts nothing more either way
 	}
+	s.accepting.Wait() // what was accepted last is in the list now
 }
 
-// closeIdle closes the connections that wait for a request and returns how many
-// there were in all.
-func (s *Server) closeIdle() int {
+// each calls f for every connection; when there is none, the server is empty.
+func (s *Server) each(f func(*conn)) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := 0
-	for c := s.first; c != nil; c = c.next {
-		c.closeIfIdle()
-		n++
+	first := s.first
+	for c := first; c != nil; c = c.next {
+		f(c)
 	}
-	return n
-}
-
-// closeAll cuts every connection and returns how many had a request.
-func (s *Server) closeAll() (cut int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := s.first; c != nil; c = c.next {
-		if c.state.CompareAndSwap(connBusy, connCut) {
-			cut++
-		}
-		go c.nc.Close() // which may have to wait for the request to notice
+	s.mu.Unlock()
+	if first == nil {
+		s.signalEmpty()
 	}
-	return cut
 }

@@ -6,3 +6,6 @@ import "syscall"
 
 // control sets nothing: the options are there on Linux only.
 func control(bool) func(network, address string, c syscall.RawConn) error { return nil }
+
+// Shared says no: listeners are not shared between processes here.
+func Shared(string) (bool, error) { return false, nil }

@@ -58,6 +58,11 @@ type Server struct {
 
 	draining atomic.Bool
 	closing  atomic.Bool // idle connections are not wanted any more
+	// upgradedOver: the time of tunnels is up.
+	upgradedOver             atomic.Bool
+	cutRequests, cutUpgraded atomic.Int64
+
+	accepting sync.WaitGroup // the goroutines of Serve
 
 	mu        sync.Mutex
 	listeners []net.Listener
@@ -90,12 +95,11 @@ func (s *Server) Draining() bool { return s.draining.Load() }
 // Serve accepts connections until the listener is closed. Failures to accept
 // (no file descriptors, say) are logged and waited out; they never end it.
 func (s *Server) Serve(l net.Listener) {
-	s.mu.Lock()
-	s.listeners = append(s.listeners, l)
-	s.mu.Unlock()
-	if s.closing.Load() { // Drain may not have seen this one
+	if !s.take(l) {
 		_ = l.Close() // it accepts nothing more either way
+		return
 	}
+	defer s.accepting.Done()
 	var backoff time.Duration
 	for {
 		nc, err := l.Accept()
@@ -104,7 +108,7 @@ func (s *Server) Serve(l net.Listener) {
 			s.start(nc)
 			continue
 		}
-		if errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, net.ErrClosed) || s.closing.Load() {
 			return
 		}
 		s.Stats.AcceptErrors.Add(1)
@@ -114,6 +118,18 @@ func (s *Server) Serve(l net.Listener) {
 		backoff = min(max(2*backoff, minBackoff), maxBackoff)
 		time.Sleep(backoff)
 	}
+}
+
+// take adds a listener to those that Drain closes; false: that has happened.
+func (s *Server) take(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing.Load() {
+		return false
+	}
+	s.listeners = append(s.listeners, l)
+	s.accepting.Add(1)
+	return true
 }
 
 // start takes a connection in, unless there are too many.

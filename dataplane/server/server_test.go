@@ -64,7 +64,7 @@ func TestFailuresToAcceptAreWaitedOutWithoutSpinning(t *testing.T) {
 		if s.Stats.AcceptErrors.Load() != l.failures.Load() || logged != 1 {
 			t.Errorf("%d failures, %d counted, %d logged (want 1)", l.failures.Load(), s.Stats.AcceptErrors.Load(), logged)
 		}
-		s.Drain(t.Context(), 0, 0)
+		s.Drain(t.Context(), server.DrainTimes{})
 	})
 }
 
@@ -75,8 +75,8 @@ func TestADrainWithoutConnectionsEndsAfterItsDelay(t *testing.T) {
 		go s.Serve(n.Listen(front))
 		synctest.Wait()
 		began := time.Now()
-		if cut := s.Drain(t.Context(), 5*time.Second, 30*time.Second); cut != 0 || time.Since(began) != 5*time.Second {
-			t.Errorf("%d cut after %s", cut, time.Since(began))
+		if cut := s.Drain(t.Context(), server.DrainTimes{Delay: 5 * time.Second, Timeout: 30 * time.Second, Upgraded: 30 * time.Second}); cut != (server.Cut{}) || time.Since(began) != 5*time.Second {
+			t.Errorf("%v cut after %s", cut, time.Since(began))
 		}
 	})
 }
@@ -85,7 +85,7 @@ func TestAListenerThatComesWhileDrainingIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := memnet.New()
 		s := server.New(handler(func(nc net.Conn, _ proxy.Life) { _ = nc.Close() }), server.Config{})
-		s.Drain(t.Context(), 0, 0)
+		s.Drain(t.Context(), server.DrainTimes{})
 		s.Serve(n.Listen(front)) // returns
 		if _, err := n.Dial(front); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("dialing gives %v", err)
@@ -99,8 +99,8 @@ func TestAConnectionThatWasClosedWhileIdleIsNotBusyAnyMore(t *testing.T) {
 		busy := make(chan bool, 1)
 		s := server.New(handler(func(nc net.Conn, life proxy.Life) {
 			defer nc.Close()
-			if !life.Idle() {
-				t.Error("a new connection is not wanted")
+			if !life.Idle() || !life.Busy() || !life.Idle() {
+				t.Error("a connection is not wanted")
 			}
 			time.Sleep(time.Second) // the request begins just as the drain does
 			busy <- life.Busy()
@@ -110,8 +110,8 @@ func TestAConnectionThatWasClosedWhileIdleIsNotBusyAnyMore(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if cut := s.Drain(t.Context(), 0, time.Minute); cut != 0 {
-			t.Errorf("%d cut", cut)
+		if cut := s.Drain(t.Context(), server.DrainTimes{Timeout: time.Minute, Upgraded: time.Minute}); cut != (server.Cut{}) {
+			t.Errorf("%v cut", cut)
 		}
 		if <-busy {
 			t.Error("a closed connection was given a request")

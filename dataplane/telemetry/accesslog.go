@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-logr/logr"
 
@@ -58,17 +59,17 @@ func (c AccessLogConfig) enabled() bool { return c.Format != "" && c.Format != A
 // accessLog formats the lines of the requests that are to be logged.
 type accessLog struct {
 	json   bool
-	sample int
+	sample atomic.Int64
 	lines  sync.Pool // of *line
 	queue  *lineQueue
 }
 
 func newAccessLog(cfg AccessLogConfig, log logr.Logger) *accessLog {
 	l := &accessLog{
-		json:   cfg.Format == AccessLogJSON,
-		sample: max(cfg.Sample, 1),
-		queue:  newLineQueue(cfg.Out, log),
+		json:  cfg.Format == AccessLogJSON,
+		queue: newLineQueue(cfg.Out, log),
 	}
+	l.sample.Store(int64(max(cfg.Sample, 1)))
 	l.lines.New = func() any { return &line{json: l.json, buf: make([]byte, 0, 1024)} }
 	return l
 }
@@ -85,7 +86,11 @@ func (l *accessLog) log(r *proxy.Record) {
 // wants reports whether the request is to be logged. Sampling is random rather
 // than every Nth, so that it does not fall into step with the traffic.
 func (l *accessLog) wants(r *proxy.Record) bool {
-	return r.Reason != proxy.ReasonOK || r.Status >= 500 || l.sample == 1 || rand.IntN(l.sample) == 0
+	if r.Reason != proxy.ReasonOK || r.Status >= 500 {
+		return true
+	}
+	n := l.sample.Load()
+	return n == 1 || rand.Int64N(n) == 0
 }
 
 func (l *accessLog) close(ctx context.Context) error { return l.queue.close(ctx) }

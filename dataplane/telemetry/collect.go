@@ -5,6 +5,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 )
 
 var ruleLabels = []string{"namespace", "route", "rule"}
@@ -31,7 +32,11 @@ var (
 	descHeader = ruleDesc("ferrum_upstream_header_duration_seconds",
 		"Time from a request sent to an endpoint to its response header read.")
 	descAttempts = ruleDesc("ferrum_upstream_attempts_total",
-		"Endpoints tried, summed over all requests.")
+		"Attempts to have a request answered by an endpoint, summed over all requests.")
+	descRetries = ruleDesc("ferrum_upstream_retries_total",
+		"Attempts that were followed by another one, by why.", "why")
+	descRetriesRefused = ruleDesc("ferrum_upstream_retries_refused_total",
+		"Attempts that failed and were not followed by another one, by why not.", "why")
 
 	descWouldLimit = ruleDesc("ferrum_rate_limit_dry_run_total",
 		"Requests that a rate limit in dry run would have refused.")
@@ -48,7 +53,7 @@ var (
 func (s *ruleSet) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descRequests, descDuration, descInFlight, descFailures, descBytesIn, descBytesOut,
-		descHeader, descAttempts, descWouldLimit, descRules, descSharing, descOverflow,
+		descHeader, descAttempts, descRetries, descRetriesRefused, descWouldLimit, descRules, descSharing, descOverflow,
 	} {
 		ch <- d
 	}
@@ -127,6 +132,18 @@ func (s *ruleSeries) collect(ch chan<- prometheus.Metric) {
 	ch <- counter(descBytesOut, t.bytesOut, own...)
 	if n := s.wouldLimit.Load(); n > 0 {
 		ch <- counter(descWouldLimit, n, own...)
+	}
+	if r := s.retries.Load(); r != nil {
+		for i := range *r {
+			n, why := (*r)[i].Load(), retry.Why(i)
+			switch {
+			case n == 0:
+			case why.Again():
+				ch <- counter(descRetries, n, namespace, route, rule, label("why", why.String()))
+			default:
+				ch <- counter(descRetriesRefused, n, namespace, route, rule, label("why", why.String()))
+			}
+		}
 	}
 	if f := s.failures.Load(); f != nil {
 		for i := range *f {

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 )
 
 // The bytes that a value from outside may take in a line, escaped. A longer one
@@ -46,6 +47,7 @@ var (
 	fieldEndpoint  = newField("endpoint")
 	fieldRateLimit = newField("rate_limit")
 	fieldAttempts  = newField("attempts")
+	fieldRetry     = newField("retry")
 	fieldDuration  = newField("duration_s")
 	fieldConnect   = newField("connect_s")
 	fieldHeader    = newField("upstream_header_s")
@@ -97,6 +99,9 @@ func (l *line) format(r *proxy.Record) []byte {
 		str(l, fieldRateLimit, "dry_run", maxName)
 	}
 	l.int(fieldAttempts, int64(r.Attempts))
+	if r.Stopped != retry.WhyFinal {
+		str(l, fieldRetry, r.Stopped.String(), maxWord)
+	}
 	l.seconds(fieldDuration, r.Duration)
 	if r.Connect > 0 {
 		l.seconds(fieldConnect, r.Connect)

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 )
 
 // sample is the record of a usual request.
@@ -178,6 +179,7 @@ func FuzzALineDecodesToTheFieldsOfTheRecord(f *testing.F) {
 			Method: []byte(method), Host: []byte(host), Path: []byte(path), Query: []byte(query),
 			UserAgent: []byte(ua), RequestID: []byte(id), Detail: detail, Proto: "HTTP/1.1",
 			Status: status, Reason: reasons[int(reason)%len(reasons)], Attempts: status, WouldLimit: status%2 == 0, BytesIn: n, BytesOut: -n,
+			Stopped: retry.Whys()[int(reason)%len(retry.Whys())],
 		}
 		want := wantFields(r)
 		for _, form := range []struct {
@@ -243,6 +245,7 @@ func wantFields(r *proxy.Record) map[string]string {
 		"query":      {string(r.Query), maxURLPart},
 		"user_agent": {string(r.UserAgent), maxText},
 		"detail":     {r.Detail, maxText},
+		"retry":      {strings.TrimPrefix(r.Stopped.String(), "final"), maxWord},
 	} {
 		if v.value != "" {
 			m[name] = cut(v.value, v.limit)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 )
 
 var apiRule = proxy.RuleID{Namespace: "shop", Route: "web", Rule: "api"}
@@ -341,6 +342,8 @@ func fullTelemetry(t *testing.T) *Telemetry {
 	r := sample()
 	r.Reason, r.WouldLimit = proxy.ReasonResponseCut, true
 	request(tel.Series(apiRule), r)
+	tel.Series(apiRule).Retry(retry.WhyUnsent)
+	tel.Series(apiRule).Retry(retry.WhyBudget)
 	tel.RegisterUpstreams(func() []UpstreamStats {
 		return []UpstreamStats{{
 			Namespace: "shop", Service: "web", Port: 80, Endpoints: map[string]int{"serving": 2, "ejected": 1},
@@ -350,6 +353,30 @@ func fullTelemetry(t *testing.T) *Telemetry {
 		}}
 	})
 	return tel
+}
+
+func TestRetriesAndThoseThatWereRefusedAreCountedByWhy(t *testing.T) {
+	tel := New(Config{})
+	s := tel.Series(apiRule)
+	request(s, sample())
+	for _, why := range retry.Whys() {
+		if why != retry.WhyFinal {
+			s.Retry(why)
+		}
+	}
+	s.Retry(retry.WhyUnsent)
+	const id = `{namespace="shop",route="web",rule="api",why=`
+	wantSamples(t, tel, []string{"ferrum_upstream_retries_total"},
+		`ferrum_upstream_retries_total`+id+`"hedge"} 1`,
+		`ferrum_upstream_retries_total`+id+`"reset"} 1`,
+		`ferrum_upstream_retries_total`+id+`"stale"} 1`,
+		`ferrum_upstream_retries_total`+id+`"status"} 1`,
+		`ferrum_upstream_retries_total`+id+`"timeout"} 1`,
+		`ferrum_upstream_retries_total`+id+`"unsent"} 2`,
+	)
+	if n := len(samples(t, tel, "ferrum_upstream_retries_refused_total")); n != 9 {
+		t.Errorf("%d reasons not to retry", n)
+	}
 }
 
 func TestTheEndpointsOfAServicePortAreCountedByState(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 )
 
 // maxShards bounds the shards of a rule. Beyond it several cores share one.
@@ -17,8 +18,9 @@ const classCount = 6
 // classNames are the values of the label code_class, by status / 100.
 var classNames = [classCount]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
-// reasonCount is the number of rows of the reason table.
-var reasonCount = len(proxy.Reasons())
+// reasonCount is the number of rows of the reason table, whyCount that of the
+// words of retries.
+var reasonCount, whyCount = len(proxy.Reasons()), len(retry.Whys())
 
 // ruleSeries are the counters of one rule. They work the same whether or not
 // the rule is still exported.
@@ -35,6 +37,8 @@ type ruleSeries struct {
 	// failures is indexed by proxy.Reason, and made at the first failure. It is
 	// not sharded: failures are rare, or something else is the bottleneck.
 	failures atomic.Pointer[[]atomic.Uint64]
+	// retries is the same, indexed by retry.Why.
+	retries atomic.Pointer[[]atomic.Uint64]
 	// wouldLimit counts requests that a rate limit in dry run would have refused.
 	wouldLimit atomic.Uint64
 }
@@ -90,21 +94,25 @@ func (s *ruleSeries) End(r *proxy.Record) {
 		s.wouldLimit.Add(1)
 	}
 	if r.Reason != proxy.ReasonOK {
-		s.fail(r.Reason)
+		count(&s.failures, reasonCount, int(r.Reason))
 	}
 }
 
-func (s *ruleSeries) fail(reason proxy.Reason) {
-	f := s.failures.Load()
-	if f == nil {
-		made := make([]atomic.Uint64, reasonCount)
-		if s.failures.CompareAndSwap(nil, &made) {
-			f = &made
+// Retry counts the decision after an attempt that failed.
+func (s *ruleSeries) Retry(why retry.Why) { count(&s.retries, whyCount, int(why)) }
+
+// count adds one to a counter of rare events, of which there are size.
+func count(counters *atomic.Pointer[[]atomic.Uint64], size, at int) {
+	c := counters.Load()
+	if c == nil {
+		made := make([]atomic.Uint64, size)
+		if counters.CompareAndSwap(nil, &made) {
+			c = &made
 		} else {
-			f = s.failures.Load()
+			c = counters.Load()
 		}
 	}
-	(*f)[reason].Add(1)
+	(*c)[at].Add(1)
 }
 
 // shard returns the shard that belongs to c.

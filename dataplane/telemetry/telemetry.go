@@ -115,6 +115,14 @@ func (t *Telemetry) Log(r *proxy.Record) {
 	}
 }
 
+// SetSample logs one of n requests that went well from now on, if the access log
+// is on; n is at least 1.
+func (t *Telemetry) SetSample(n int) {
+	if t.access != nil {
+		t.access.sample.Store(int64(max(n, 1)))
+	}
+}
+
 // Label is a constant label of a metric.
 type Label struct {
 	Name, Value string

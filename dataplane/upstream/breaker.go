@@ -38,7 +38,7 @@ func (p *Pool) claim() {
 //
 // Who has entered the breaker finds one with room, unless a pool beside this one
 // sends to the same endpoints.
-func (p *Pool) holdWithRoom(m *members, picked *Endpoint) Turn {
+func (p *Pool) holdWithRoom(m *members, picked *Endpoint, ask *Ask) Turn {
 	most := int64(p.Breaker.EndpointLimit())
 	if t, ok := picked.holdUnder(most); ok {
 		return t
@@ -48,7 +48,11 @@ func (p *Pool) holdWithRoom(m *members, picked *Endpoint) Turn {
 		from = rand.IntN(len(m.open))
 	}
 	for i := range maxLooks * len(m.open) {
-		if t, ok := m.open[(from+i)%len(m.open)].holdUnder(most); ok {
+		e := m.open[(from+i)%len(m.open)]
+		if ask.another() && ask.Tried.Has(e) {
+			continue
+		}
+		if t, ok := e.holdUnder(most); ok {
 			return t
 		}
 	}
@@ -58,6 +62,11 @@ func (p *Pool) holdWithRoom(m *members, picked *Endpoint) Turn {
 // maxLooks is how often all endpoints are looked at for what one of them has:
 // while they are, it may move to one that was looked at already.
 const maxLooks = 4
+
+// hasRoom reports whether an endpoint has fewer requests than each may have.
+func (p *Pool) hasRoom(e *Endpoint) bool {
+	return p.Breaker == nil || p.Breaker.EndpointLimit() == 0 || e.load.inFlight.Load() < int64(p.Breaker.EndpointLimit())
+}
 
 // holdUnder is hold for an endpoint that may have so many requests in flight.
 func (e *Endpoint) holdUnder(most int64) (t Turn, ok bool) {

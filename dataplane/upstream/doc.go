@@ -14,7 +14,9 @@
 //
 //	registry.go  the living pools; run.go: what runs beside requests
 //	pool.go      a pool and its members; members.go: who takes requests
-//	pick.go      the balancers; ring.go and ewma.go: what two of them need
+//	pick.go      the balancers; another.go: for requests that were tried already;
+//	             ring.go and ewma.go: what two of them need
+//	upgraded.go  connections that were upgraded, when their endpoint leaves
 //	turn.go      a request's hold on an endpoint, and what it reports
 //	health.go    the machine of an endpoint's health; judge.go: what feeds it
 //	window.go    outcomes of the recent past

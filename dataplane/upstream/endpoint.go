@@ -37,6 +37,9 @@ type Endpoint struct {
 	gone   bool   // guarded by pool.mu: no longer a member
 
 	idle idleConns
+	// upgraded is shared with the endpoints of the same address whose pools this
+	// one's took over from.
+	upgraded *upgraded
 }
 
 // load is what an endpoint has to do, and how fast it is.
@@ -46,7 +49,8 @@ type load struct {
 }
 
 func newEndpoint(p *Pool, want plan.Endpoint) *Endpoint {
-	e := &Endpoint{Addr: want.Addr, pool: p, load: new(load), salt: hashAddr(want.Addr)}
+	e := &Endpoint{Addr: want.Addr, pool: p, load: new(load), upgraded: new(upgraded), salt: hashAddr(want.Addr)}
+	e.upgraded.join()
 	e.adopt(want)
 	if p.Key.Policy.Passive.FailurePercent > 0 {
 		e.recent = newWindow(p.Key.Policy.Passive.FailureWindow)
@@ -58,6 +62,19 @@ func newEndpoint(p *Pool, want plan.Endpoint) *Endpoint {
 func (e *Endpoint) adopt(want plan.Endpoint) {
 	e.state.Store(uint32(want.State))
 	e.far.Store(want.Far)
+	e.settle()
+}
+
+// settle tells the upgraded connections what Kubernetes says of the endpoint.
+// That it is not ready means nothing for them.
+func (e *Endpoint) settle() {
+	switch e.State() {
+	case plan.Ready:
+		e.upgraded.stay()
+	case plan.Draining:
+		e.upgraded.leave(e.pool.Key.Policy.DrainTimeout)
+	case plan.NotReady:
+	}
 }
 
 func (e *Endpoint) is(want plan.Endpoint) bool {
@@ -78,6 +95,9 @@ func (e *Endpoint) inherit(old *Endpoint, now time.Time) {
 	if !e.pool.hashed && !old.pool.hashed { // a bound is of what its own pool has
 		e.load = old.load
 	}
+	e.upgraded = old.upgraded
+	e.upgraded.join()
+	e.settle()
 	e.rampEnd.Store(min(old.rampEnd.Load(), e.pool.since(now)+int64(e.pool.Key.Policy.LoadBalancing.SlowStart)))
 	e.health = old.health
 	if !e.pool.Key.Policy.Passive.On() {

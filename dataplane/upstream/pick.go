@@ -15,6 +15,9 @@ type Ask struct {
 	// is balanced at random.
 	Key   uint64
 	Keyed bool
+	// Tried are the endpoints that the request was tried at: none of them is
+	// picked. nil: none.
+	Tried *Tried
 }
 
 // Take picks an endpoint for a request and counts the request as in flight
@@ -25,7 +28,7 @@ func (p *Pool) Take(ask Ask) Turn {
 	var t int64
 	if m.nextTrial != never || m.rampUntil != 0 || p.Key.Policy.LoadBalancing.Balancer == plan.PeakEWMA {
 		t = p.since(ask.Now)
-		if t >= m.nextTrial {
+		if t >= m.nextTrial && !ask.another() {
 			if turn, ok := p.takeTrial(ask.Now); ok {
 				return turn
 			}
@@ -36,7 +39,7 @@ func (p *Pool) Take(ask Ask) Turn {
 	case e == nil:
 		return Turn{}
 	case p.Breaker != nil && p.Breaker.EndpointLimit() > 0:
-		return p.holdWithRoom(m, e)
+		return p.holdWithRoom(m, e, &ask)
 	}
 	return e.hold()
 }
@@ -62,10 +65,12 @@ func (p *Pool) TakeAt(addr netip.AddrPort) Turn {
 // pick chooses by the pool's balancer. It changes nothing but the turn of
 // RoundRobin.
 func (p *Pool) pick(m *members, t int64, ask *Ask) *Endpoint {
-	switch len(m.open) {
-	case 0:
+	switch {
+	case ask.another():
+		return p.another(m, t, ask)
+	case len(m.open) == 0:
 		return nil
-	case 1:
+	case len(m.open) == 1:
 		return m.open[0]
 	}
 	ramping := t < m.rampUntil
@@ -76,7 +81,7 @@ func (p *Pool) pick(m *members, t int64, ask *Ask) *Endpoint {
 		return p.fastest(m.open, t, ramping)
 	case plan.ConsistentHash:
 		if ask.Keyed {
-			return p.byKey(m, t, ask.Key)
+			return p.byKey(m, t, ask)
 		}
 		return p.draw(m.open, t, ramping, nil)
 	case plan.Random:

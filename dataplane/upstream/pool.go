@@ -9,6 +9,7 @@ import (
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 )
 
 // Pool is the endpoints of a Service port under one policy. It lives as long as
@@ -18,6 +19,9 @@ type Pool struct {
 	// Breaker bounds what the pool is asked to do at a time; nil: nothing does.
 	// Who wants an endpoint of the pool enters it first.
 	Breaker *limit.Breaker
+	// Budget pays for the retries of the pool's requests. A pool takes over that
+	// of its predecessor when their policies for it are equal.
+	Budget *retry.Budget
 
 	members  atomic.Pointer[members]
 	turn     atomic.Uint64 // of RoundRobin
@@ -36,11 +40,16 @@ type Pool struct {
 	checked time.Time          // since when there are checks; zero: they have not begun
 }
 
-func newPool(r *Registry, key plan.PoolKey) *Pool {
+func newPool(r *Registry, key plan.PoolKey, before *Pool, now time.Time) *Pool {
 	p := &Pool{
 		Key: key, hashed: key.Policy.LoadBalancing.Balancer == plan.ConsistentHash, born: r.born,
 		tally: r.tally(key), onTransition: r.OnTransition, onPanic: r.OnPanic,
 		stop: func() {}, wake: make(chan struct{}, 1),
+	}
+	if before != nil && before.Key.Policy.RetryBudget == key.Policy.RetryBudget {
+		p.Budget = before.Budget
+	} else {
+		p.Budget = retry.NewBudget(key.Policy.RetryBudget, now)
 	}
 	p.members.Store(&members{roster: &roster{}, nextTrial: never})
 	return p
@@ -103,7 +112,7 @@ func (p *Pool) update(want []plan.Endpoint, before *Pool, now time.Time) {
 	p.tell(n)
 	p.nudge()
 	for _, e := range gone {
-		e.idle.retire()
+		e.retire()
 	}
 }
 
@@ -153,6 +162,13 @@ func sameMembers(have []*Endpoint, want []plan.Endpoint) bool {
 	return true
 }
 
+// retire lets go of what the endpoint has: idle connections at once, upgraded
+// ones when their time is up, unless another pool has the endpoint, too.
+func (e *Endpoint) retire() {
+	e.idle.retire()
+	e.upgraded.part(e.pool.Key.Policy.DrainTimeout)
+}
+
 // retire ends the probes of the pool and closes what it keeps idle. Nothing more
 // is told of its endpoints.
 func (p *Pool) retire() {
@@ -165,6 +181,6 @@ func (p *Pool) retire() {
 	}
 	p.mu.Unlock()
 	for _, e := range all {
-		e.idle.retire()
+		e.retire()
 	}
 }

@@ -61,7 +61,7 @@ func (r *Registry) Prepare(pools []plan.Pool) {
 		}
 		old := before[serviceOf(want.Key)]
 		r.mu.Lock()
-		p = newPool(r, want.Key)
+		p = newPool(r, want.Key, old, now)
 		r.mu.Unlock()
 		p.Breaker = newBreaker(&want.Key, old, old != nil && stays[old.Key], now)
 		p.update(want.Endpoints, old, now)

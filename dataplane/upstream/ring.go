@@ -114,14 +114,15 @@ const maxSteps = 4096
 // byKey walks the ring from the key's place to the first endpoint that takes
 // requests and is not full. One in its slow start takes part of its keys: as
 // many more with time as its weight grows, and the same ones in every replica.
-func (p *Pool) byKey(m *members, t int64, key uint64) *Endpoint {
+func (p *Pool) byKey(m *members, t int64, ask *Ask) *Endpoint {
 	r := m.ring
 	bound := max((boundNum*(p.inFlight.Load()+1)-1)/(boundDen*int64(len(m.open)))+1, enoughForAll)
 	if p.Breaker != nil && p.Breaker.EndpointLimit() > 0 {
 		bound = min(bound, int64(p.Breaker.EndpointLimit()))
 	}
 	ramping := t < m.rampUntil
-	h := mix(key)
+	h := mix(ask.Key)
+	again := ask.another()
 	i := r.find(h)
 	for range min(len(r.points), maxSteps) {
 		member := r.points[i].member
@@ -132,12 +133,18 @@ func (p *Pool) byKey(m *members, t int64, key uint64) *Endpoint {
 			continue
 		}
 		e := m.all[member]
+		if again && ask.Tried.Has(e) {
+			continue
+		}
 		if ramping && mix(h^e.salt)&(weightOne-1) >= p.weight(e, t) {
 			continue
 		}
 		if e.load.inFlight.Load() < bound {
 			return e
 		}
+	}
+	if again {
+		return drawUntried(m.open, ask.Tried, nil)
 	}
 	return m.open[h%uint64(len(m.open))]
 }

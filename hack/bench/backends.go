@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// startBackends starts two backends that answer GETs, in nginx if there is one
-// (one process on two ports), and one that takes request bodies.
+// startBackends starts two backends that answer GETs and one that answers them
+// with 503, in nginx if there is one (one process on three ports), and one that
+// takes request bodies.
 func (b *bench) startBackends(ctx context.Context) error {
 	own := filepath.Join(b.dir, "backend")
 	if err := build(ctx, own, "./hack/bench/backend"); err != nil {
@@ -27,6 +28,9 @@ func (b *bench) startBackends(ctx context.Context) error {
 	if b.upload, err = b.listenAddress(); err != nil {
 		return err
 	}
+	if b.unavailable, err = b.listenAddress(); err != nil {
+		return err
+	}
 	nginx, lookErr := look(nonEmpty(*b.o.binaries["nginx"], "nginx"))
 	if lookErr == nil {
 		b.backendName = "nginx " + versionOf(ctx, nginx, []string{"-v"})
@@ -36,7 +40,7 @@ func (b *bench) startBackends(ctx context.Context) error {
 		err = b.startOwnBackend(own, b.upload)
 	} else {
 		b.backendName = "hack/bench/backend"
-		err = b.startOwnBackend(own, b.small[0], b.small[1], b.upload)
+		err = b.startOwnBackend(own, b.small[0], b.small[1], b.upload, b.unavailable)
 	}
 	if err != nil {
 		return err
@@ -65,7 +69,7 @@ func (b *bench) startOwnBackend(binary string, addrs ...string) error {
 		return err
 	}
 	p, err := b.start("backend", dir, b.cpus.load, []string{fmt.Sprintf("GOMAXPROCS=%d", len(b.cpus.load))},
-		binary, "-listen", strings.Join(addrs, ","), "-small", fmt.Sprint(smallBody), "-large", fmt.Sprint(largeBody))
+		binary, "-listen", strings.Join(addrs, ","), "-unavailable", b.unavailable, "-small", fmt.Sprint(smallBody), "-large", fmt.Sprint(largeBody))
 	if err == nil {
 		b.backends = append(b.backends, p)
 	}
@@ -83,7 +87,7 @@ func (b *bench) startNginxBackend(binary string) error {
 	}
 	var config bytes.Buffer
 	err = templates.ExecuteTemplate(&config, "backend.conf.tmpl", map[string]any{
-		"Root": os.Geteuid() == 0, "Workers": len(b.cpus.load), "Dir": dir, "Listen": b.small,
+		"Root": os.Geteuid() == 0, "Workers": len(b.cpus.load), "Dir": dir, "Listen": b.small, "Unavailable": b.unavailable,
 		"Small": strings.Repeat("x", smallBody),
 	})
 	if err != nil {

@@ -29,6 +29,7 @@ type bench struct {
 	// request bodies.
 	small       []string
 	upload      string
+	unavailable string // of the backend that answers 503
 	backendName string
 }
 

@@ -25,6 +25,7 @@ func TestFerrumsManifestsHaveNothingToComplainAbout(t *testing.T) {
 	ferrum := proxies()[0]
 	for routes, rules := range map[int]int{0: 1, 20: 20 * rulesPerHost} {
 		j := exampleJob(t, routes)
+		j.Retries = routes == 0
 		if err := ferrum.writeConfigs(j); err != nil {
 			t.Fatal(err)
 		}
@@ -60,6 +61,7 @@ func TestEveryProxyIsToldItsJob(t *testing.T) {
 	for _, p := range proxies() {
 		for _, routes := range []int{0, 20} {
 			j := exampleJob(t, routes)
+			j.Retries = p.retries
 			if err := p.writeConfigs(j); err != nil {
 				t.Fatal(err)
 			}
@@ -78,6 +80,9 @@ func TestEveryProxyIsToldItsJob(t *testing.T) {
 				}
 			}
 			want := []string{"21001", "21003", "21004"} // ports: not all write addresses alike
+			if p.retries && routes == 0 {
+				want = append(want, "503")
+			}
 			if routes > 0 {
 				want = append(want, manyHost(0), manyHost(19), manyPrefix(rulesPerHost-1))
 			}

@@ -59,7 +59,9 @@ func (b *bench) contenders(sc scenario) (all []contender) {
 		return []contender{{found: b.proxies[0]}, {found: b.proxies[0], swapped: true}}
 	}
 	for _, p := range b.proxies {
-		all = append(all, contender{found: p})
+		if !sc.retries || p.retries {
+			all = append(all, contender{found: p})
+		}
 	}
 	return all
 }
@@ -94,10 +96,13 @@ func (b *bench) runScenario(ctx context.Context, sc scenario) (result, error) {
 func (b *bench) jobOf(sc scenario) job {
 	j := job{
 		Backends: b.small, Workers: len(b.cpus.proxy), Clients: sc.conns,
-		AccessLog: sc.accessLog, Routes: sc.routes, Root: os.Geteuid() == 0,
+		AccessLog: sc.accessLog, Retries: sc.retries, Routes: sc.routes, Root: os.Geteuid() == 0,
 	}
 	if sc.upload > 0 {
 		j.Backends = []string{b.upload}
+	}
+	if sc.retries {
+		j.Backends = []string{b.unavailable, b.small[0]}
 	}
 	if sc.idle {
 		j.Clients += b.o.idle

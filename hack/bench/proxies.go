@@ -25,6 +25,8 @@ type proxy struct {
 	command     string   // what is looked for; neither = only by its flag
 	version     string   // if it is known
 	versionArgs []string // make the binary say it
+	// retries: it can try a GET again that was answered with 503.
+	retries bool
 	// configs are the templates below peers of what it reads.
 	configs []string
 	// args start it, in the foreground, in the directory of its configs.
@@ -41,6 +43,7 @@ type job struct {
 	Workers       int // CPUs
 	Clients       int // most connections at a time
 	AccessLog     bool
+	Retries       bool // try the other backend after 503, and go on using both
 	Root          bool // it is started as root
 	Routes        int  // hosts of many_routes; 0 = one rule for everything
 }
@@ -69,14 +72,15 @@ func proxies() []proxy {
 	return []proxy{
 		{
 			name: ferrumName, source: "./cmd/ferrum", binaryHelp: "ferrum binary; empty = built from cmd/ferrum",
-			configs: []string{"ferrum.yaml"}, args: ferrumArgs,
+			retries: true, configs: []string{"ferrum.yaml"}, args: ferrumArgs,
 		},
 		{
 			name: "base", binaryHelp: "another ferrum binary, such as one of before a change; empty = left out",
-			configs: []string{"ferrum.yaml"}, args: ferrumArgs,
+			retries: true, configs: []string{"ferrum.yaml"}, args: ferrumArgs,
 		},
 		{
 			name: "nginx", command: "nginx", versionArgs: []string{"-v"}, binaryHelp: "nginx binary; empty = looked for",
+			retries: true,
 			configs: []string{"nginx.conf"},
 			args: func(j job) []string {
 				return []string{"-p", j.Dir, "-c", "nginx.conf", "-e", "stderr", "-g", "daemon off;"}
@@ -84,6 +88,7 @@ func proxies() []proxy {
 		},
 		{
 			name: "haproxy", command: "haproxy", versionArgs: []string{"-v"}, binaryHelp: "HAProxy binary; empty = looked for",
+			retries: true,
 			configs: []string{"haproxy.cfg", "haproxy.map"},
 			args:    func(job) []string { return []string{"-db", "-f", "haproxy.cfg"} },
 		},
@@ -112,6 +117,7 @@ func proxies() []proxy {
 		},
 		{
 			name: "envoy", versionArgs: []string{"--version"}, binaryHelp: "Envoy binary; empty = left out",
+			retries: true,
 			configs: []string{"envoy.yaml"},
 			args: func(j job) []string {
 				return []string{"-c", "envoy.yaml", "--concurrency", fmt.Sprint(j.Workers), "--disable-hot-restart", "--log-level", "error"}

@@ -54,6 +54,7 @@ type scenario struct {
 	accessLog bool
 	idle      bool // hold idle connections beside the load
 	swaps     bool // compare ferrum with itself while its table is swapped
+	retries   bool // one of two backends always says 503: every proxy that can tries the other
 
 	compare metric
 	// most is how much of a peer's figure ferrum's may be, by the peer's name.
@@ -85,6 +86,9 @@ func scenarios() []scenario {
 	logged := like("access_log", "GET, 1 KiB, every proxy writes an access log to a file")
 	logged.accessLog = true
 
+	retried := like("retry_get", "GET, 1 KiB, one of two backends always answers 503, one retry")
+	retried.retries, retried.conns, retried.most = true, 64, map[string]float64{"nginx": 1, "haproxy": 1}
+
 	idle := like("idle_connections", "GET, 1 KiB, beside idle keep-alive connections")
 	idle.idle, idle.conns, idle.compare, idle.atMost = true, 8, idleMemory, 6
 
@@ -101,7 +105,7 @@ func scenarios() []scenario {
 			name: "upload_post", about: "POST, 64 KiB", conns: 48, path: uploadPath, script: uploadScript, upload: uploadBody,
 			compare: cpuTime, most: map[string]float64{"nginx": 0.9, "haproxy": 1, "reverseproxy": 0.5},
 		},
-		churn, idle, routes, logged, swaps,
+		churn, retried, idle, routes, logged, swaps,
 	}
 }
 

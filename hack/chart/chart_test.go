@@ -111,7 +111,8 @@ func TestAPodMayTakeAsLongToEndAsItsProcessWaits(t *testing.T) {
 		set  string
 		want int64
 	}{
-		{"", 45},
+		{"", 5 + 60 + 10},
+		{"config.drain.upgradedTimeout=0s", 5 + 30 + 10},
 		{"config.drain.delay=500ms,config.drain.timeout=1m30s", 1 + 90 + 10},
 		{"config.drain.delay=0s,config.drain.timeout=1.5h", 5400 + 10},
 		{"config.drain.delay=1h1m1s,config.drain.timeout=1h", 3661 + 3600 + 10},

@@ -137,7 +137,7 @@ func TestTheProcessTakesTheFileThatTheChartWrites(t *testing.T) {
 	}
 	want := map[string]any{
 		"admin":           map[string]any{"address": ":9090", "tokenFile": "/etc/ferrum/admin/token"},
-		"drain":           map[string]any{"delay": "5s", "timeout": "30s"},
+		"drain":           map[string]any{"delay": "5s", "timeout": "30s", "upgradedTimeout": "60s"},
 		"http":            map[string]any{"address": ":8080"},
 		"watchNamespaces": []any{"shop", "blog"},
 	}

@@ -88,7 +88,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- else -}}
 {{- $delay := include "ferrum.seconds" (dig "drain" "delay" "5s" .Values.config) -}}
 {{- $timeout := include "ferrum.seconds" (dig "drain" "timeout" "30s" .Values.config) -}}
-{{- add (int $delay) (int $timeout) 10 -}}
+{{- $upgraded := include "ferrum.seconds" (dig "drain" "upgradedTimeout" "60s" .Values.config) -}}
+{{- add (int $delay) (max (int $timeout) (int $upgraded)) 10 -}}
 {{- end -}}
 {{- end -}}
 

@@ -16,6 +16,7 @@ import (
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8081", "comma-separated addresses to listen on")
 	small := flag.Int("small", 1<<10, "bytes of every answer that is not one of the others")
+	unavailable := flag.String("unavailable", "", "the one of these addresses that answers 503")
 	large := flag.Int("large", 256<<10, "bytes of /large")
 	flag.Parse()
 
@@ -26,7 +27,11 @@ func main() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		go func() { failed <- a.serve(l) }()
+		served := a
+		if addr == *unavailable {
+			served = busy()
+		}
+		go func() { failed <- served.serve(l) }()
 	}
 	log.Fatal(<-failed)
 }
@@ -37,6 +42,12 @@ type answers struct{ upload, small, large []byte }
 func answer(size int) []byte {
 	head := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", size)
 	return append(head, bytes.Repeat([]byte{'x'}, size)...)
+}
+
+// busy answers everything with 503.
+func busy() answers {
+	b := []byte("HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\r\nunavailable")
+	return answers{upload: b, small: b, large: b}
 }
 
 func (a *answers) serve(l net.Listener) error {

@@ -1,0 +1,208 @@
+package proxy_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/server"
+)
+
+// quietTunnel grants an upgrade, says "hello" and reports how its connection
+// ends and when.
+func quietTunnel(ended chan<- time.Time) func(c net.Conn, r *bufio.Reader) {
+	return func(c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello")
+		_, _ = io.Copy(io.Discard, r)
+		ended <- time.Now()
+	}
+}
+
+// wantEnd reads the end of the stream, which must come like that of a stream that
+// is over, and returns when it came.
+func (p *peer) wantEnd() time.Time {
+	p.t.Helper()
+	if rest, err := io.ReadAll(p.r); err != nil || len(rest) > 0 {
+		p.t.Errorf("the tunnel ended with %q, %v", rest, err)
+	}
+	return time.Now()
+}
+
+func TestADrainGivesTunnelsATimeOfTheirOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		ended := make(chan time.Time, 1)
+		b.backend(backendAddr, quietTunnel(ended))
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		c.upgrade()
+		c.readText("hello")
+		began := time.Now()
+		cut := make(chan server.Cut)
+		go func() {
+			cut <- b.srv.Drain(t.Context(), server.DrainTimes{Delay: 5 * time.Second, Timeout: 30 * time.Second, Upgraded: time.Minute})
+		}()
+		if d := c.wantEnd().Sub(began); d != 65*time.Second {
+			t.Errorf("the client was told after %s", d)
+		}
+		if d := (<-ended).Sub(began); d != 65*time.Second {
+			t.Errorf("the endpoint was told after %s", d)
+		}
+		_ = c.Close()
+		if n := <-cut; n != (server.Cut{Upgraded: 1}) {
+			t.Errorf("counted as %+v", n)
+		}
+		if r := b.sink.last(t); r.Reason != proxy.ReasonShutdown {
+			t.Errorf("recorded as %s", r.Reason)
+		}
+	})
+}
+
+func TestATunnelThatEndsInTimeIsNotCut(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.backend(backendAddr, quietTunnel(make(chan time.Time, 1)))
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		c.upgrade()
+		c.readText("hello")
+		time.AfterFunc(40*time.Second, func() { _ = c.CloseWrite() })
+		began := time.Now()
+		cut := b.srv.Drain(t.Context(), server.DrainTimes{Timeout: 30 * time.Second, Upgraded: time.Minute})
+		if d := time.Since(began); cut != (server.Cut{}) || d != 40*time.Second {
+			t.Errorf("%+v after %s", cut, d)
+		}
+		if r := b.sink.last(t); r.Reason != proxy.ReasonOK {
+			t.Errorf("recorded as %s", r.Reason)
+		}
+	})
+}
+
+func TestTunnelsMayHaveLessTimeThanRequests(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.httpBackend(backendAddr, func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Upgrade") == "" {
+				time.Sleep(20 * time.Second)
+				return
+			}
+			time.Sleep(10 * time.Second) // the upgrade is granted when its time is up
+			nc, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer nc.Close()
+			_, _ = io.WriteString(nc, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+			_, _ = io.Copy(io.Discard, nc)
+		})
+		b.apply(onePool(backendAddr))
+		tunnel, request := b.dial(), b.dial()
+		tunnel.send(upgradeHead)
+		request.send("GET / HTTP/1.1\r\n" + shopHost + "\r\n\r\n")
+		synctest.Wait()
+		cut := make(chan server.Cut)
+		go func() {
+			cut <- b.srv.Drain(t.Context(), server.DrainTimes{Timeout: 30 * time.Second, Upgraded: 5 * time.Second})
+		}()
+		if a := request.read("GET"); a.StatusCode != 200 {
+			t.Errorf("the request got %d", a.StatusCode)
+		}
+		if n := <-cut; n != (server.Cut{Upgraded: 1}) {
+			t.Errorf("counted as %+v", n)
+		}
+	})
+}
+
+// draining is onePool with a time for leaving endpoints, and their states.
+func draining(timeout time.Duration, states map[string]plan.EndpointState) plan.Plan {
+	p := onePool()
+	key := p.Pools[0].Key
+	key.Policy.DrainTimeout = timeout
+	p.Routes[0].Rules[0].Legs[0].Pool = key
+	p.Pools[0] = plan.Pool{Key: key}
+	for _, addr := range []string{backendAddr, "10.0.0.2:8080"} {
+		if s, ok := states[addr]; ok {
+			p.Pools[0].Endpoints = append(p.Pools[0].Endpoints, plan.Endpoint{Addr: netip.MustParseAddrPort(addr), State: s})
+		}
+	}
+	return p
+}
+
+func TestTunnelsToAnEndpointThatLeavesEndAfterItsDrainTimeout(t *testing.T) {
+	ready := map[string]plan.EndpointState{backendAddr: plan.Ready}
+	leaving := map[string]plan.EndpointState{backendAddr: plan.Draining}
+	for name, c := range map[string]struct {
+		plans []plan.Plan // one every 10 s
+		after time.Duration
+	}{
+		"terminating":               {[]plan.Plan{draining(time.Minute, leaving)}, 70 * time.Second},
+		"gone":                      {[]plan.Plan{draining(time.Minute, nil)}, 70 * time.Second},
+		"terminating, then gone":    {[]plan.Plan{draining(time.Minute, leaving), draining(time.Minute, nil)}, 70 * time.Second},
+		"with its route":            {[]plan.Plan{{}}, 70 * time.Second},
+		"and comes back":            {[]plan.Plan{draining(time.Minute, leaving), draining(time.Minute, ready)}, time.Hour},
+		"no, its policy changed":    {[]plan.Plan{draining(time.Second, ready)}, time.Hour},
+		"after its policy changed":  {[]plan.Plan{draining(20*time.Second, ready), draining(20*time.Second, leaving)}, 40 * time.Second},
+		"while its policy changes":  {[]plan.Plan{draining(20*time.Second, leaving)}, 30 * time.Second},
+		"without a limit":           {[]plan.Plan{draining(0, ready), draining(0, nil)}, time.Hour},
+		"no, it is just not ready":  {[]plan.Plan{draining(time.Minute, map[string]plan.EndpointState{backendAddr: plan.NotReady})}, time.Hour},
+		"one that nothing happened": {nil, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bed) {
+				ended := make(chan time.Time, 1)
+				b.backend(backendAddr, quietTunnel(ended))
+				b.apply(draining(time.Minute, ready))
+				tunnel := b.dial()
+				tunnel.upgrade()
+				tunnel.readText("hello")
+				began := time.Now()
+				go func() {
+					for _, p := range c.plans {
+						time.Sleep(10 * time.Second)
+						b.apply(p)
+					}
+				}()
+				reason := proxy.ReasonEndpointDrained
+				if c.after == time.Hour { // of streamIdle
+					reason = proxy.ReasonStreamIdle
+				}
+				_, _ = io.Copy(io.Discard, tunnel.r)
+				if d := time.Since(began); d != c.after {
+					t.Errorf("ended after %s, want %s", d, c.after)
+				}
+				<-ended
+				if r := b.sink.last(t); r.Reason != reason {
+					t.Errorf("recorded as %s", r.Reason)
+				}
+			})
+		})
+	}
+}
+
+func TestRequestsToAnEndpointThatLeavesAreNotCut(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.httpBackend(backendAddr, func(w http.ResponseWriter, r *http.Request) {
+			for range 10 {
+				_, _ = io.WriteString(w, "slow ")
+				_ = http.NewResponseController(w).Flush()
+				time.Sleep(10 * time.Second)
+			}
+		})
+		b.apply(draining(time.Second, map[string]plan.EndpointState{backendAddr: plan.Ready}))
+		c := b.dial()
+		c.send("GET / HTTP/1.1\r\n" + shopHost + "\r\n\r\n")
+		synctest.Wait()
+		b.apply(draining(time.Second, nil))
+		if a := c.read("GET"); a.cut != nil || len(a.body) != 50 {
+			t.Errorf("%q, %v", a.body, a.cut)
+		}
+	})
+}
