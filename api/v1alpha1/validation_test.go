@@ -59,6 +59,7 @@ rules:
         failurePercent: {threshold: 50, window: 10s}
     connection: {}
     retryBudget: {minRetryRate: {}}
+    drain: {}
 `,
 	"BackendPolicy": `
 targetRefs: [{kind: Service, name: api, port: http}]
@@ -74,6 +75,7 @@ healthCheck:
     failurePercent: {threshold: 50, window: 10s}
 connection: {}
 retryBudget: {minRetryRate: {}}
+drain: {}
 `,
 	"ProxyClass": `
 allowedRoutes:
@@ -96,6 +98,7 @@ defaults:
         failurePercent: {threshold: 50, window: 10s}
     connection: {}
     retryBudget: {minRetryRate: {}}
+    drain: {}
 `,
 }
 
