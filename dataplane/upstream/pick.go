@@ -33,10 +33,15 @@ func (p *Pool) Take(ask Ask) Turn {
 			}
 		}
 	}
-	if e := p.pick(m, t, &ask); e != nil {
-		return e.hold()
+	e := p.pick(m, t, &ask)
+	if e == nil {
+		return Turn{}
 	}
-	return Turn{}
+	turn := e.hold()
+	if p.Key.Policy.LoadBalancing.Balancer == plan.PeakEWMA {
+		turn.ask(t)
+	}
+	return turn
 }
 
 // TakeAt is Take for a request of a session that the endpoint of an address has.
