@@ -61,6 +61,7 @@ rules:
     connection: {}
     circuitBreaker: {perEndpoint: {}, adaptive: {}}
     retryBudget: {minRetryRate: {}}
+    drain: {}
 `,
 	"BackendPolicy": `
 targetRefs: [{kind: Service, name: api, port: http}]
@@ -77,6 +78,7 @@ healthCheck:
 connection: {}
 circuitBreaker: {perEndpoint: {}, adaptive: {}}
 retryBudget: {minRetryRate: {}}
+drain: {}
 `,
 	"ProxyClass": `
 allowedRoutes:
@@ -100,6 +102,7 @@ defaults:
     connection: {}
     circuitBreaker: {perEndpoint: {}, adaptive: {}}
     retryBudget: {minRetryRate: {}}
+    drain: {}
 `,
 }
 

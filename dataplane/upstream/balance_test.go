@@ -449,3 +449,24 @@ func TestWhatAnotherPoolHasInFlightIsNotCountedAgainstTheHash(t *testing.T) {
 		}
 	}
 }
+
+// While requests waited in vain, what was known of their endpoint decayed as if it
+// were idle, so that it looked better and better and drew hundreds.
+func TestPeakEWMAStaysAwayFromAnEndpointThatHangs(t *testing.T) {
+	p := pool(t, keyWith(plan.PeakEWMA), 10)
+	hangs := addr(3)
+	stuck, began := 0, time.Now()
+	for i := range 12_000 { // a minute at 200 requests a second
+		now := began.Add(time.Duration(i) * 5 * time.Millisecond)
+		turn := p.Take(upstream.Ask{Now: now})
+		if turn.Endpoint.Addr == hangs && i > 1000 {
+			stuck++
+			continue
+		}
+		turn.Answered(now.Add(10*time.Millisecond), 10*time.Millisecond, 200, 0)
+		turn.Release(now.Add(10*time.Millisecond), upstream.Success, "")
+	}
+	if stuck == 0 || stuck > 10 {
+		t.Errorf("%d requests were sent to an endpoint that answers none", stuck)
+	}
+}

@@ -27,9 +27,30 @@ const (
 // slowly: Peak EWMA. Without samples it decays, so that an endpoint that was slow
 // gets another chance. Its updates are atomic each, not together: two at the
 // same time may weigh a sample by the wrong moment, which does not matter.
+//
+// While requests wait for an answer there is something to know: nothing decays,
+// and the silence since the last of them was answered, or the first was sent, is
+// the least that the latency can be. Else an endpoint that hangs would look
+// better and better.
 type ewma struct {
 	cost  atomic.Uint64 // float64, in ns
 	stamp atomic.Int64  // of the last sample, as Pool.since; 0: there was none
+
+	waiting atomic.Int64 // requests without an answer
+	silent  atomic.Int64 // since when, as Pool.since
+}
+
+// sent counts a request that waits for its answer.
+func (w *ewma) sent(t int64) {
+	if w.waiting.Add(1) == 1 {
+		w.silent.Store(t)
+	}
+}
+
+// heard ends the wait of a request, be it by an answer or not.
+func (w *ewma) heard(t int64) {
+	w.silent.Store(t)
+	w.waiting.Add(-1)
 }
 
 // observe adds a sample at the time t.
@@ -55,10 +76,11 @@ func (w *ewma) observe(t int64, latency time.Duration) {
 // at is the average at the time t, and whether there was a sample ever.
 func (w *ewma) at(t int64) (cost float64, known bool) {
 	last := w.stamp.Load()
-	if last == 0 {
-		return 0, false
+	cost = math.Float64frombits(w.cost.Load())
+	if w.waiting.Load() > 0 {
+		return max(cost, float64(t-w.silent.Load())), last != 0
 	}
-	return math.Float64frombits(w.cost.Load()) * decay(t-last), true
+	return cost * decay(t-last), last != 0
 }
 
 func decay(ns int64) float64 {
@@ -74,7 +96,7 @@ func (l *load) score(t int64, weight uint64) float64 {
 	n := l.inFlight.Load()
 	cost, known := l.latency.at(t)
 	if !known && n > 0 {
-		cost = float64(latencyUnknown)
+		cost = max(cost, float64(latencyUnknown))
 	}
 	return max(cost, float64(latencyFloor)) * (float64(n)*weightOne/float64(weight) + 1)
 }

@@ -35,13 +35,19 @@ func (p *Pool) Take(ask Ask) Turn {
 		}
 	}
 	e := p.pick(m, t, &ask)
-	switch {
-	case e == nil:
+	if e == nil {
 		return Turn{}
-	case p.Breaker != nil && p.Breaker.EndpointLimit() > 0:
-		return p.holdWithRoom(m, e, &ask)
 	}
-	return e.hold()
+	var turn Turn
+	if p.Breaker != nil && p.Breaker.EndpointLimit() > 0 {
+		turn = p.holdWithRoom(m, e, &ask)
+	} else {
+		turn = e.hold()
+	}
+	if turn.Endpoint != nil && p.Key.Policy.LoadBalancing.Balancer == plan.PeakEWMA {
+		turn.ask(t)
+	}
+	return turn
 }
 
 // TakeAt is Take for a request of a session that the endpoint of an address has.

@@ -19,6 +19,7 @@ type Turn struct {
 	epoch  uint32
 	trial  bool // the one request that decides about the endpoint
 	failed bool // the endpoint has been blamed for this request
+	asked  bool // the latency of its answer is waited for
 }
 
 // hold counts a request as in flight.
@@ -35,12 +36,28 @@ func (e *Endpoint) held() Turn {
 	return Turn{Endpoint: e, epoch: e.epoch.Load()}
 }
 
+// ask begins the wait for an answer, where its latency is of interest.
+func (t *Turn) ask(now int64) {
+	t.asked = true
+	t.Endpoint.load.latency.sent(now)
+}
+
+// heard ends it.
+func (t *Turn) heard(now time.Time) {
+	if t.asked {
+		t.asked = false
+		t.Endpoint.load.latency.heard(t.Endpoint.pool.since(now))
+	}
+}
+
 // Answered tells of the head of the response, which came after latency; 0: it is
-// not known. What it decides is decided now: a response may take hours to its end. retryAfter is
-// what the endpoint asks for with a status of 429 or 503; 0: nothing.
+// not known. What it decides is decided now: a response may take hours to its
+// end. retryAfter is what the endpoint asks for with a status of 429 or 503; 0:
+// nothing.
 func (t *Turn) Answered(now time.Time, latency time.Duration, status int, retryAfter time.Duration) {
 	e := t.Endpoint
 	policy := &e.pool.Key.Policy
+	t.heard(now)
 	if policy.LoadBalancing.Balancer == plan.PeakEWMA {
 		if status == 429 || status == 503 {
 			latency = max(latency, penalty, min(retryAfter, maxPenalty))
@@ -68,6 +85,7 @@ func (t *Turn) Release(now time.Time, v Verdict, why string) {
 	if e == nil {
 		return
 	}
+	t.heard(now)
 	e.load.inFlight.Add(-1)
 	if e.pool.hashed {
 		e.pool.inFlight.Add(-1)

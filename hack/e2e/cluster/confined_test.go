@@ -36,4 +36,7 @@ func TestADaemonSetIsConfinedToItsNamespace(t *testing.T) {
 		}
 	}
 	must(t, "helm", "uninstall", "--namespace", home, "ferrum", "--wait")
+	// The CRDs stay, and with them the name of this release, which the next test's
+	// could not take them over from.
+	must(t, "kubectl", "delete", "crds", "--selector", "app.kubernetes.io/name=ferrum-proxy")
 }

@@ -172,7 +172,7 @@ func rights(t *testing.T) {
 	list := can("--list", "-n", namespace)
 	allowed := []string{"backendpolicies.ferrum.dev", "endpointslices.discovery.k8s.io", "leases.coordination.k8s.io", "namespaces", "proxyclasses.ferrum.dev",
 		"proxyroutes.ferrum.dev", "referencegrants.gateway.networking.k8s.io", "services", "backendpolicies.ferrum.dev/status", "proxyclasses.ferrum.dev/status",
-		"proxyroutes.ferrum.dev/status"}
+		"proxyroutes.ferrum.dev/status", "events.events.k8s.io"}
 	for line := range strings.Lines(list) {
 		resource, _, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch {
