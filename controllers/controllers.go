@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/rest"
 	crlog "sigs.k8s.io/controller-runtime/pkg/log"
@@ -54,6 +55,12 @@ type Options struct {
 	// Zone and Node are where the process runs, for topology hints; "" = not
 	// known.
 	Zone, Node string
+
+	// ReplicasOf is the Service whose ready endpoints are the replicas of the
+	// proxy, and Replicas is told their number with each plan, before it is
+	// applied; it is 0 as long as none is ready. Nil: nobody is.
+	ReplicasOf types.NamespacedName
+	Replicas   func(n int)
 
 	// Log takes what the controllers have to say. The zero value says nothing.
 	Log logr.Logger

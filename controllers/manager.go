@@ -179,6 +179,7 @@ func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, 
 	r := &reconciler{
 		reader: mgr.GetCache(), grants: grants, applier: o.Applier, verdicts: writer,
 		events: events, metrics: m, log: o.Log, zone: o.Zone, node: o.Node,
+		replicasOf: o.ReplicasOf, replicas: o.Replicas,
 		builder: translate.Builder{KeepLastGood: true},
 	}
 	c, err := controller.NewTyped("plan", mgr, controller.TypedOptions[key]{

@@ -31,6 +31,9 @@ type reconciler struct {
 	zone     string // where the process runs; "" = not known
 	node     string
 
+	replicasOf types.NamespacedName
+	replicas   func(n int) // nil: nobody wants to know
+
 	referred referred
 	builder  translate.Builder
 	applied  map[types.NamespacedName]version // routes that the plan in force serves
@@ -69,6 +72,9 @@ func (r *reconciler) Reconcile(ctx context.Context, _ key) (_ reconcile.Result, 
 	r.metrics.builds.Inc()
 	r.warn(result.Warnings)
 
+	if r.replicas != nil {
+		r.replicas(countReplicas(r.replicasOf, snapshot.EndpointSlices))
+	}
 	built := time.Now()
 	refused := r.applier.Apply(result.Plan)
 	if refused == nil {
@@ -105,7 +111,7 @@ func (r *reconciler) snapshot(ctx context.Context) (translate.Snapshot, error) {
 		}
 	}
 	s.Routes, s.Policies, s.Classes = pointers(routes.Items), pointers(policies.Items), pointers(classes.Items)
-	r.referred.update(s.Routes, s.Policies)
+	r.referred.update(s.Routes, s.Policies, r.replicasOf)
 
 	for _, list := range []client.ObjectList{&services, &slices, &namespaces} {
 		if err := r.reader.List(ctx, list); err != nil {

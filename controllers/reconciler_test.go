@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -197,5 +198,24 @@ func TestServicesAreListedAfterItIsKnownWhichMatter(t *testing.T) {
 	}
 	if seen != 2 {
 		t.Errorf("%d lists seen, want 2", seen)
+	}
+}
+
+func TestTheReplicasAreCountedBeforeThePlanIsApplied(t *testing.T) {
+	replicas := -1
+	r, _ := newTestReconciler(t, &fakeCache{}, func(plan.Plan) error {
+		if replicas != 1 {
+			t.Errorf("%d replicas when the plan is applied", replicas)
+		}
+		return nil
+	})
+	slice := testSlice()
+	r.replicasOf = types.NamespacedName{Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
+	r.replicas = func(n int) { replicas = n }
+	if _, err := r.Reconcile(t.Context(), key{}); err != nil {
+		t.Fatal(err)
+	}
+	if !r.referred.slice(slice) {
+		t.Error("a change of the replicas would lead to no build")
 	}
 }

@@ -54,7 +54,8 @@ func sliceChanged(old, new *discoveryv1.EndpointSlice) bool {
 		!equality.Semantic.DeepEqual(old.Endpoints, new.Endpoints)
 }
 
-// referred knows the Services that some route or policy names, so that the churn
+// referred knows the Services that some route or policy names, and that of the
+// replicas, so that the churn
 // of all the others leads to no build. The zero value names none.
 //
 // The reconciler updates it after it has listed the routes and policies and
@@ -65,8 +66,8 @@ type referred struct {
 	services atomic.Pointer[map[types.NamespacedName]struct{}]
 }
 
-func (r *referred) update(routes []*v1alpha1.ProxyRoute, policies []*v1alpha1.BackendPolicy) {
-	set := make(map[types.NamespacedName]struct{})
+func (r *referred) update(routes []*v1alpha1.ProxyRoute, policies []*v1alpha1.BackendPolicy, replicasOf types.NamespacedName) {
+	set := map[types.NamespacedName]struct{}{replicasOf: {}}
 	for _, route := range routes {
 		for i := range route.Spec.Rules {
 			for _, ref := range route.Spec.Rules[i].BackendRefs {

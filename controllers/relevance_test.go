@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
@@ -161,11 +162,12 @@ func TestOnlyServicesThatARouteOrPolicyNamesLeadToABuild(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop"},
 		Spec:       v1alpha1.BackendPolicySpec{TargetRefs: []v1alpha1.PolicyTargetRef{{Name: "cache"}}},
 	}
-	r.update([]*v1alpha1.ProxyRoute{testRoute(), abroad}, []*v1alpha1.BackendPolicy{policy})
+	r.update([]*v1alpha1.ProxyRoute{testRoute(), abroad}, []*v1alpha1.BackendPolicy{policy}, types.NamespacedName{Namespace: "system", Name: "proxy"})
 	for name, want := range map[[2]string]bool{
 		{"shop", "web"}:     true,
 		{"backends", "api"}: true,
 		{"shop", "cache"}:   true,
+		{"system", "proxy"}: true,
 		{"shop", "api"}:     false,
 		{"other", "web"}:    false,
 	} {

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 )
@@ -57,7 +58,32 @@ type PoolInfo struct {
 	Port      uint16                    `json:"port"`
 	Balancer  string                    `json:"balancer"`
 	Panic     bool                      `json:"panic"`
+	Breaker   *BreakerInfo              `json:"circuitBreaker,omitempty"`
 	Endpoints []proxy.ExplainedEndpoint `json:"endpoints"`
+}
+
+// BreakerInfo is what a pool is asked to do at the moment, and may be: see
+// plan.CircuitBreaker. Bounds that are left out are none.
+type BreakerInfo struct {
+	Requests         uint32 `json:"requests"`
+	RequestLimit     uint32 `json:"requestLimit,omitempty"` // the lowest of all bounds at the moment
+	AdaptiveLimit    uint32 `json:"adaptiveLimit,omitempty"`
+	PerEndpointLimit uint32 `json:"perEndpointLimit,omitempty"`
+	Pending          uint32 `json:"pending"`
+	PendingLimit     uint32 `json:"pendingLimit"`
+	Connections      int64  `json:"connections"`
+	ConnectionLimit  uint32 `json:"connectionLimit,omitempty"`
+}
+
+func breakerInfo(b *limit.Breaker) *BreakerInfo {
+	if b == nil {
+		return nil
+	}
+	p := b.Policy()
+	return &BreakerInfo{
+		Requests: b.Inside(), RequestLimit: b.Limit(), AdaptiveLimit: b.Adaptive(), PerEndpointLimit: p.EndpointMaxParallelRequests,
+		Pending: b.Waiting(), PendingLimit: p.MaxPendingRequests, Connections: b.Connections.Load(), ConnectionLimit: p.MaxConnections,
+	}
 }
 
 // Endpoints returns the pools of the plan in force and their endpoints, as
@@ -75,7 +101,7 @@ func (e *Engine) Endpoints() any {
 		}
 		infos = append(infos, PoolInfo{
 			Namespace: p.Key.Namespace, Service: p.Key.Service, Port: p.Key.Port,
-			Balancer: p.Key.Policy.LoadBalancing.Balancer.String(), Panic: p.Panic(), Endpoints: proxy.ExplainPool(p),
+			Balancer: p.Key.Policy.LoadBalancing.Balancer.String(), Panic: p.Panic(), Breaker: breakerInfo(p.Breaker), Endpoints: proxy.ExplainPool(p),
 		})
 	}
 	return infos

@@ -39,6 +39,9 @@ type Config struct {
 	TrustedProxies proxy.Prefixes
 	// Clients are the bounds on clients that no rule sets.
 	Clients proxy.ClientLimits
+	// MaxBufferBytes bounds the bytes in the buffers of all connections; 0 is no
+	// bound: see proxy.Config.
+	MaxBufferBytes int64
 	// KeepBytes bounds the memory for bodies that are kept to be sent again; 0:
 	// proxy.DefaultKeepBytes.
 	KeepBytes int64
@@ -100,7 +103,7 @@ func New(c Config) *Engine {
 	}
 	e.SetDrain(server.DrainTimes{Delay: c.DrainDelay, Timeout: c.DrainTimeout, Upgraded: c.DrainUpgradedTimeout})
 	e.registry = e.newRegistry()
-	e.proxy = proxy.New(e.telemetry, proxy.Config{Dial: c.Dial, Trusted: c.TrustedProxies, Clients: c.Clients, KeepBytes: c.KeepBytes, Log: c.Log})
+	e.proxy = proxy.New(e.telemetry, proxy.Config{Dial: c.Dial, Trusted: c.TrustedProxies, Clients: c.Clients, MaxBufferBytes: c.MaxBufferBytes, KeepBytes: c.KeepBytes, Log: c.Log})
 	e.server = server.New(e.proxy, server.Config{
 		MaxConnections: e.maxConnections(), MaxConnectionsPerIP: c.MaxConnectionsPerIP, PerIPExempt: c.TrustedProxies,
 		ProxyProtocol: c.ProxyProtocol, HeaderTimeout: c.Clients.WithDefaults().HeaderTimeout, Log: c.Log,
@@ -134,6 +137,15 @@ func (e *Engine) Apply(p plan.Plan) error {
 	e.telemetry.Retain(t.RuleIDs())
 	e.telemetry.Applied(telemetry.Apply{Plan: p, Generation: e.generation, Took: time.Since(began), Err: err})
 	return err
+}
+
+// SetReplicas says among how many processes like this one the limits that are for
+// all of them are divided. It is 1 until it is called.
+func (e *Engine) SetReplicas(n int) {
+	if n = max(n, 1); n != e.proxy.Replicas() {
+		e.config.Log.Info("limits for all replicas are divided anew", "replicas", n)
+		e.proxy.SetReplicas(n)
+	}
 }
 
 // Ready returns nil when requests are served as planned: there is a table, the
@@ -242,6 +254,8 @@ func (e *Engine) registerMetrics() {
 		func() float64 { return float64(http1.HeldBytes()) })
 	e.telemetry.RegisterGauge("ferrum_connections_open", "Client connections that are open.",
 		func() float64 { return float64(s.Open.Load()) })
+	e.telemetry.RegisterGauge("ferrum_replicas", "Ready replicas of the proxy, among which limits with scope Cluster are divided.",
+		func() float64 { return float64(e.proxy.Replicas()) })
 	e.telemetry.RegisterGauge("ferrum_retry_buffer_bytes", "Bytes of memory for request bodies that are kept to be sent again.",
 		func() float64 { used, _, _ := e.proxy.KeptBytes(); return float64(used) })
 	for why, name := range server.Refusals {

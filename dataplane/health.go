@@ -102,6 +102,12 @@ func (e *Engine) upstreamStats() []telemetry.UpstreamStats {
 			all[i].Endpoints[state] += n
 		}
 		all[i].Panic = all[i].Panic || p.Panic()
+		if b := p.Breaker; b != nil {
+			all[i].Bounded = true
+			all[i].Parallel += uint64(b.Inside())
+			all[i].ParallelLimit += uint64(b.Limit())
+			all[i].Pending += uint64(b.Waiting())
+		}
 	}
 	return all
 }
@@ -112,6 +118,7 @@ func serviceStats(p *upstream.Pool) telemetry.UpstreamStats {
 	s := telemetry.UpstreamStats{
 		Namespace: p.Key.Namespace, Service: p.Key.Service, Port: p.Key.Port, Endpoints: make(map[string]int),
 		Ejections: t.Ejections.Load(), SkippedEjections: t.Skipped.Load(),
+		Overflows: t.Overflows.Load(), QueueTimeouts: t.QueueTimeouts.Load(),
 		GoodProbes: t.ProbesGood.Load(), BadProbes: t.ProbesBad.Load(),
 	}
 	t.Transitions(func(from, to string, n uint64) {

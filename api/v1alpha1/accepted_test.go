@@ -85,8 +85,8 @@ rules:
 		spec: `targetRefs: [{kind: Service, name: a}]`,
 	}, {
 		name: "a policy of stanzas without fields", kind: "BackendPolicy",
-		spec:   `{targetRefs: [{name: a}], healthCheck: {active: {}, passive: {statuses: []}}, connection: {}}`,
-		stored: `{targetRefs: [{kind: Service, name: a}], healthCheck: {active: {type: HTTP}, passive: {statuses: []}}, connection: {}}`,
+		spec:   `{targetRefs: [{name: a}], healthCheck: {active: {}, passive: {statuses: []}}, connection: {}, circuitBreaker: {perEndpoint: {}, adaptive: {}}}`,
+		stored: `{targetRefs: [{kind: Service, name: a}], healthCheck: {active: {type: HTTP}, passive: {statuses: []}}, connection: {}, circuitBreaker: {perEndpoint: {}, adaptive: {}}}`,
 	}, {
 		name: "stanzas at their bounds", kind: "BackendPolicy",
 		spec: `
@@ -115,6 +115,13 @@ healthCheck:
     maxEjectionPercent: 1
   panicThresholdPercent: 0
 connection: {maxIdlePerEndpoint: 65535, idleTimeout: 0s, maxAge: 99999h}
+circuitBreaker:
+  maxConnections: 1000000
+  maxParallelRequests: 0
+  maxPendingRequests: 65535
+  pendingTimeout: 0s
+  perEndpoint: {maxParallelRequests: 1000000}
+  adaptive: {minParallelRequests: 1000, maxParallelRequests: 1000}
 retryBudget: {percent: 0, interval: 1h, minRetryRate: {count: 0, interval: 100ms}}
 `,
 	}, {
@@ -122,10 +129,14 @@ retryBudget: {percent: 0, interval: 1h, minRetryRate: {count: 0, interval: 100ms
 		spec: `
 rules:
 - backendRefs: [{name: web, port: 80, weight: 1}]
+  filters:
+  - {type: RateLimit, rateLimit: {requests: 1000000, period: 24h, burst: 1, key: {type: Cookie, name: "a.b_c|d~"}, dryRun: true}}
+  - {type: RateLimit, rateLimit: {requests: 1, period: 1s, burst: 1000000, key: {type: Route}, scope: Cluster}}
+  - {type: RateLimit, rateLimit: {requests: 1}}
   onNoEndpoints: Rebalance
   sessionPersistence: {type: Cookie, sessionName: "__Host-a.b~", absoluteTimeout: 0s}
   timeouts: {request: 1s, connect: 0s, responseHeader: 0s, requestBodyIdle: 0s, responseBodyIdle: 5m, streamIdle: 99999h}
-  limits: {maxResponseBodyBytes: 2Ti, minRequestBodyRate: 1000000000}
+  limits: {maxResponseBodyBytes: 2Ti, minRequestBodyRate: 1000000000, maxInFlight: 1000000}
   retry: {attempts: 10, codes: [400, 599], conditions: [ConnectFailure, Reset, Codes], methods: Any, totalTimeout: 0s, backoff: 0s, maxBackoff: 0s, maxBodyBytes: 1Gi, honorRetryAfter: false}
   backendPolicy:
     loadBalancing: {type: ConsistentHash, consistentHash: {type: SourceIP}}

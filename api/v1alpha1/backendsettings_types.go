@@ -32,6 +32,12 @@ type BackendSettings struct {
 	// +optional
 	Connection *Connection `json:"connection,omitempty"`
 
+	// CircuitBreaker bounds what the Service port is asked to do at a time.
+	// Absent: the next nearest place decides; in the end nothing is bounded.
+	//
+	// +optional
+	CircuitBreaker *CircuitBreaker `json:"circuitBreaker,omitempty"`
+
 	// Drain says what becomes of work at an endpoint that leaves. Absent: the
 	// next nearest place decides.
 	//

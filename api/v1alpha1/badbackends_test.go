@@ -172,3 +172,47 @@ const (
 	checkPathPattern = `^/([!"$&-~]|%[0-9a-fA-F]{2})*$`
 	exactHostPattern = `^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 )
+
+func badBreakers(add stanzaAdder) {
+	const at = "circuitBreaker."
+	for _, field := range []string{"maxConnections", "maxParallelRequests", "perEndpoint.maxParallelRequests"} {
+		badNumbers(add, at+field, 0, 1000000)
+	}
+	badNumbers(add, at+"maxPendingRequests", 0, 65535)
+	badDurations(add, at+"pendingTimeout")
+	for _, field := range []string{"minParallelRequests", "maxParallelRequests"} {
+		badNumbers(add, at+"adaptive."+field, 1, 1000000)
+	}
+	for _, value := range []map[string]any{
+		{"minParallelRequests": 5, "maxParallelRequests": 4}, {"minParallelRequests": 1001}, {"maxParallelRequests": 3},
+	} {
+		add(at+"adaptive", value, at+"adaptive", "minParallelRequests must not be above maxParallelRequests")
+	}
+}
+
+func badFilters(add adder) {
+	const kind, path, at = "ProxyRoute", "rules.0.filters", "spec.rules[0].filters"
+	limit := func(int) any { return map[string]any{"type": "RateLimit", "rateLimit": map[string]any{"requests": 1}} }
+	add(kind, path, many(17, limit), at, tooMany(16))
+	add(kind, path+".0.type", unset{}, at+"[0].type", "Required value")
+	add(kind, path+".0.type", "Rate", at+"[0].type", supported("RateLimit"))
+	add(kind, path+".0.rateLimit", unset{}, at+"[0]", "rateLimit is for type: RateLimit, and required there")
+	p := place{kind, path + ".0.rateLimit.", at + "[0].rateLimit."}
+	bad := p.add(add)
+	bad("requests", unset{}, "requests", "Required value")
+	badNumbers(bad, "requests", 1, 1000000)
+	badNumbers(bad, "burst", 1, 1000000)
+	badDurations(bad, "period")
+	for _, value := range []string{"0s", "999ms", "24h1ms"} {
+		add(kind, path+".0.rateLimit.period", value, at+"[0].rateLimit", "period must be 1s to 24h")
+	}
+	const name = "name is for type: Header and type: Cookie, and required there"
+	bad("key.type", "Body", "key.type", supported("ClientIP", "Header", "Cookie", "Route"))
+	for _, key := range []map[string]any{{"type": "Header"}, {"type": "Cookie"}, {"name": "a"}, {"type": "ClientIP", "name": "a"}, {"type": "Route", "name": "a"}} {
+		bad("key", key, "key", name)
+	}
+	bad("scope", "World", "scope", supported("Replica", "Cluster"))
+	bad("key.name", "", "key.name", tooShort)
+	bad("key.name", strings.Repeat("a", 257), "key.name", tooLong(256))
+	bad("key.name", "a b", "key.name", mismatch(tokenPattern))
+}

@@ -27,6 +27,7 @@ func badObjects() []badObject {
 	badPolicies(add)
 	badClasses(add)
 	badSessions(add)
+	badFilters(add)
 	for _, at := range []place{
 		{"ProxyRoute", "rules.0.", "spec.rules[0]."},
 		{"ProxyClass", "defaults.", "spec.defaults."},
@@ -43,6 +44,7 @@ func badObjects() []badObject {
 		badActiveChecks(at.add(add))
 		badPassiveChecks(at.add(add))
 		badConnections(at.add(add))
+		badBreakers(at.add(add))
 		badRetryBudgets(at.add(add))
 	}
 	return all
@@ -234,6 +236,7 @@ func badStanzas(add stanzaAdder) {
 	}
 	add("limits.minRequestBodyRate", -1, "limits.minRequestBodyRate", atLeast(0))
 	add("limits.minRequestBodyRate", 1000000001, "limits.minRequestBodyRate", atMost(1000000000))
+	badNumbers(add, "limits.maxInFlight", 0, 1000000)
 }
 
 // badDurations are those of a field that takes a duration.

@@ -91,6 +91,13 @@ type RouteRule struct {
 	// +optional
 	Matches []RouteMatch `json:"matches,omitempty"`
 
+	// Filters that requests go through, in order.
+	//
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	// +optional
+	Filters []RouteFilter `json:"filters,omitempty"`
+
 	// BackendRefs are the Services that share the requests by weight.
 	//
 	// +listType=atomic

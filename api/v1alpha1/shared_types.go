@@ -115,6 +115,15 @@ type Limits struct {
 	// +kubebuilder:validation:Maximum=1000000000
 	// +optional
 	MinRequestBodyRate *int32 `json:"minRequestBodyRate,omitempty"`
+
+	// MaxInFlight is how many requests of the rule may be under way at a time,
+	// in each replica of the proxy; more get 503. A request is under way until
+	// the last byte of its response. 0 = no limit. Default 0.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	MaxInFlight *int32 `json:"maxInFlight,omitempty"`
 }
 
 // Condition types. ProxyRoute has all of them; BackendPolicy has Accepted and

@@ -41,6 +41,7 @@ rules:
     headers: [{name: x-canary, type: Exact, value: "1"}]
     queryParams: [{name: v, type: Exact, value: "2"}]
   backendRefs: [{name: api, namespace: shop, port: 8080, weight: 1}]
+  filters: [{type: RateLimit, rateLimit: {requests: 10, period: 1m, burst: 5, key: {type: Header, name: x-user}}}]
   onNoEndpoints: Reject
   sessionPersistence: {type: Cookie, sessionName: shop, absoluteTimeout: 1h}
   timeouts: {}
@@ -58,6 +59,7 @@ rules:
         statuses: [{start: 502, end: 504}]
         failurePercent: {threshold: 50, window: 10s}
     connection: {}
+    circuitBreaker: {perEndpoint: {}, adaptive: {}}
     retryBudget: {minRetryRate: {}}
     drain: {}
 `,
@@ -74,6 +76,7 @@ healthCheck:
     statuses: [{start: 502, end: 504}]
     failurePercent: {threshold: 50, window: 10s}
 connection: {}
+circuitBreaker: {perEndpoint: {}, adaptive: {}}
 retryBudget: {minRetryRate: {}}
 drain: {}
 `,
@@ -97,6 +100,7 @@ defaults:
         statuses: [{start: 502, end: 504}]
         failurePercent: {threshold: 50, window: 10s}
     connection: {}
+    circuitBreaker: {perEndpoint: {}, adaptive: {}}
     retryBudget: {minRetryRate: {}}
     drain: {}
 `,

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -36,7 +37,7 @@ func clusterSource(c *Config, engine *dataplane.Engine, transitions *controllers
 		applier = kept
 	}
 	source := func(ctx context.Context) error {
-		return controllers.Run(ctx, cfg, controllers.Options{
+		o := controllers.Options{
 			Applier:        applier,
 			Health:         engine,
 			Transitions:    transitions,
@@ -45,7 +46,11 @@ func clusterSource(c *Config, engine *dataplane.Engine, transitions *controllers
 			Log:            log,
 			Namespaces:     c.WatchNamespaces,
 			LeaseNamespace: leaseNamespace(os.Getenv("POD_NAMESPACE"), podNamespaceFile),
-		})
+		}
+		if ns, name, ok := strings.Cut(c.Replicas.Service, "/"); ok {
+			o.ReplicasOf, o.Replicas = types.NamespacedName{Namespace: ns, Name: name}, engine.SetReplicas
+		}
+		return controllers.Run(ctx, cfg, o)
 	}
 	if kept == nil {
 		return source, nil

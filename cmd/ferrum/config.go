@@ -43,7 +43,9 @@ type Config struct {
 		// MaxHeaderBytes and MaxHeaderFields of a request's head,
 		// MaxRequestLineBytes of its first line.
 		MaxHeaderBytes, MaxHeaderFields, MaxRequestLineBytes int
-		ProxyProtocol                                        struct {
+		// MaxBufferBytes of all connections; 0 = half of the memory limit.
+		MaxBufferBytes int
+		ProxyProtocol  struct {
 			// TrustedCIDRs are the peers whose connections begin with a PROXY
 			// header; none = off.
 			TrustedCIDRs []netip.Prefix
@@ -67,6 +69,11 @@ type Config struct {
 		// Zone and Node are where the process runs, for the topology hints of
 		// EndpointSlices; "" = not known, so hints say nothing.
 		Zone, Node string
+	}
+	Replicas struct {
+		// Service whose ready endpoints are the replicas of the proxy, as
+		// namespace/name; "" = there is this one.
+		Service string
 	}
 	Buffers struct {
 		// MaxBytes of memory for request bodies that are kept to be sent again.
@@ -148,6 +155,7 @@ func (c *Config) settings() []setting {
 		{"http.maxHeaderBytes", "", "bytes of a request's head, at most 65536; more get 431", (*count)(&c.HTTP.MaxHeaderBytes)},
 		{"http.maxHeaderFields", "", "fields of a request's head; more get 431", (*count)(&c.HTTP.MaxHeaderFields)},
 		{"http.maxRequestLineBytes", "", "bytes of a request's first line; more get 414", (*count)(&c.HTTP.MaxRequestLineBytes)},
+		{"http.maxBufferBytes", "", "bytes in the buffers of all connections; while there are more, requests that begin get 503. 0 = half of the memory limit, if there is one", (*limit)(&c.HTTP.MaxBufferBytes)},
 		{"http.proxyProtocol.trustedCIDRs", "proxy-protocol-cidrs", "load balancers whose connections begin with a PROXY header, version 1 or 2; from here it is required", &cidrs{to: &c.HTTP.ProxyProtocol.TrustedCIDRs}},
 		{"forwarded.trustedCIDRs", "forwarded-cidrs", "proxies whose X-Forwarded-* and Forwarded are believed; those of others are overwritten", &cidrs{to: &c.Forwarded.TrustedCIDRs}},
 		{"admin.address", "admin", `address of /livez, /readyz, /metrics and /debug; "" = off`, (*address)(&c.Admin.Address)},
@@ -155,6 +163,7 @@ func (c *Config) settings() []setting {
 		{"admin.pprof", "", "serve /debug/pprof", (*toggle)(&c.Admin.Pprof)},
 		{"topology.zone", "topology-zone", "zone that the process runs in, for topology hints; empty = not known", (*text)(&c.Topology.Zone)},
 		{"topology.node", "topology-node", "node that the process runs on, for topology hints; empty = not known", (*text)(&c.Topology.Node)},
+		{"replicas.service", "replicas-service", "namespace/name of the proxy's own Service: its ready endpoints share rate limits with scope Cluster; empty = each replica has all of them", (*text)(&c.Replicas.Service)},
 		{"buffers.maxBytes", "", "bytes of memory for request bodies that are kept to be sent again; without room a body is sent once", (*count)(&c.Buffers.MaxBytes)},
 		{"drain.delay", "drain-delay", "on SIGTERM, how long to go on accepting while not ready", (*duration)(&c.Drain.Delay)},
 		{"drain.timeout", "drain-timeout", "after that, how long requests in flight may take", (*duration)(&c.Drain.Timeout)},
@@ -218,6 +227,9 @@ func (c *Config) validate() error {
 	}
 	if c.HTTP.MaxHeaderBytes > proxy.MaxHeaderBytes {
 		return fmt.Errorf("http.maxHeaderBytes is %d: the most there can be is %d", c.HTTP.MaxHeaderBytes, proxy.MaxHeaderBytes)
+	}
+	if ns, name, ok := strings.Cut(c.Replicas.Service, "/"); c.Replicas.Service != "" && (!ok || ns == "" || name == "" || strings.Contains(name, "/")) {
+		return fmt.Errorf("replicas.service is %q: it must be namespace/name", c.Replicas.Service)
 	}
 	if c.HTTP.Address == "" && c.Admin.Address == "" {
 		return errors.New("http.address and admin.address are both off: nothing would listen")

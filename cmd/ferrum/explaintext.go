@@ -26,6 +26,11 @@ func writeExplanation(w io.Writer, q proxy.Query, e proxy.Explanation) error {
 		fmt.Fprintf(t, "matched as\t%s%s\n", e.Host, e.Path)
 	}
 	writeWinner(t, e)
+	label := "limits"
+	for _, l := range e.Limits {
+		fmt.Fprintf(t, "%s\t%s\n", label, l)
+		label = ""
+	}
 	fmt.Fprintf(t, "outcome\t%s\n", outcome(e))
 	if err := t.Flush(); err != nil {
 		return err
@@ -181,6 +186,10 @@ func plainRule(r proxy.ExplainedRule) proxy.ExplainedRule {
 func plainExplanation(e proxy.Explanation) proxy.Explanation {
 	for _, s := range []*string{&e.Host, &e.Path, &e.Outcome, &e.Detail, &e.DecidedBy} {
 		*s = plain(*s)
+	}
+	e.Limits = slices.Clone(e.Limits)
+	for i := range e.Limits {
+		e.Limits[i] = plain(e.Limits[i])
 	}
 	if e.Winner != nil {
 		w := plainRule(*e.Winner)

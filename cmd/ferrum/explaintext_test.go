@@ -30,6 +30,7 @@ func TestExplanationReadsAsText(t *testing.T) {
 			e: proxy.Explanation{
 				Host: "shop.example.com", Path: "/api", Outcome: "ok", Winner: &api, DecidedBy: "path length",
 				Candidates: []proxy.ExplainedRule{beta, api, apiAgain, web},
+				Limits:     []string{"RateLimit by ClientIP: 5 per 1s, burst 5", "maxInFlight: 10, of which 3 are under way"},
 				Legs: []proxy.ExplainedLeg{
 					{Namespace: "shop", Service: "api", Port: 80, Weight: 90, Balancer: "LeastRequest", Endpoints: []proxy.ExplainedEndpoint{
 						{Address: "10.0.0.1:8080", State: "serving", Eligible: true, Share: 100, InFlight: 3, Idle: 1},
@@ -46,6 +47,8 @@ request     GET http://shop.example.com/x/../api
 matched as  shop.example.com/api
 taken by    shop/shop rule "api": PathPrefix /api on shop.example.com
 decided by  path length, before shop/shop rule "web": PathPrefix / on shop.example.com
+limits      RateLimit by ClientIP: 5 per 1s, burst 5
+            maxInFlight: 10, of which 3 are under way
 outcome     ok: a backend answers
 
 candidates, best first

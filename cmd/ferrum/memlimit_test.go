@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"testing"
 	"testing/fstest"
 )
@@ -60,5 +61,19 @@ func TestMemoryLimitIsNineTenthsOfTheTightestCgroup(t *testing.T) {
 				t.Errorf("got %d, %t; want %d", got, ok, tc.want)
 			}
 		})
+	}
+}
+
+func TestBuffersMayHaveHalfOfTheMemoryUnlessTheUserSays(t *testing.T) {
+	c := DefaultConfig()
+	if got := bufferBytes(c, math.MaxInt64); got != 0 {
+		t.Errorf("without a limit of memory: %d", got)
+	}
+	if got := bufferBytes(c, 512<<20); got != 256<<20 {
+		t.Errorf("half of 512 MiB is %d", got)
+	}
+	c.HTTP.MaxBufferBytes = 1 << 20
+	if got := bufferBytes(c, 512<<20); got != 1<<20 {
+		t.Errorf("as set: %d", got)
 	}
 }

@@ -77,6 +77,7 @@ func run(ctx context.Context, c *Config, again func() (*Config, error), stdout, 
 		ProxyProtocol:        c.HTTP.ProxyProtocol.TrustedCIDRs,
 		TrustedProxies:       c.Forwarded.TrustedCIDRs,
 		Clients:              clientLimits(c),
+		MaxBufferBytes:       bufferBytes(c, debug.SetMemoryLimit(-1)),
 		KeepBytes:            int64(c.Buffers.MaxBytes),
 		Admin:                c.Admin.Address,
 		AdminToken:           token,
@@ -128,6 +129,19 @@ func newSource(c *Config, engine *dataplane.Engine, transitions *controllers.Tra
 		return newFileSource(c, engine.Apply, log).run, nil
 	}
 	return clusterSource(c, engine, transitions, log)
+}
+
+// bufferBytes is the bound on the bytes in buffers: as set, else half of the
+// memory that the process may have, else none. The other half is for what stands
+// behind a request beside its buffers, and for what the collector has not got to.
+func bufferBytes(c *Config, memory int64) int64 {
+	switch {
+	case c.HTTP.MaxBufferBytes > 0:
+		return int64(c.HTTP.MaxBufferBytes)
+	case memory == math.MaxInt64:
+		return 0
+	}
+	return memory / 2
 }
 
 // limitMemory tells the garbage collector of the container's limit, unless the

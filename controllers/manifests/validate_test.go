@@ -29,6 +29,7 @@ spec:
     timeouts: {request: 1m, connect: 1s, responseHeader: 60s, backendRequest: 59s}
     retry: {codes: [502, 503], conditions: [Reset, Codes], backoff: 10ms, maxBackoff: 2s, maxBodyBytes: 2Mi}
     limits: {maxRequestBodyBytes: 16Mi}
+    filters: [{type: RateLimit, rateLimit: {requests: 10, period: 1m, key: {type: Header, name: x-user}}}]
     backendPolicy: {loadBalancing: {type: RoundRobin}}
 `
 
@@ -99,6 +100,10 @@ var ruleCases = append(slices.Concat(settingsCases(), retryCases()), []ruleCase{
 	{validRoute, "request: 1m", "request: 30s", "spec.rules[1].timeouts", "responseHeader must not be longer than request"},
 	{validRoute, "backendRequest: 59s", "backendRequest: 61s", "spec.rules[1].timeouts", "backendRequest must not be longer than request"},
 	{validRoute, "16Mi", "-1", "spec.rules[1].limits.maxRequestBodyBytes", `must be 0 to 2147483647 bytes, or a string such as "16Mi"`},
+	{validRoute, "{type: RateLimit, rateLimit: {requests: 10, period: 1m, key: {type: Header, name: x-user}}}", "{type: RateLimit}",
+		"spec.rules[1].filters[0]", "rateLimit is for type: RateLimit, and required there"},
+	{validRoute, "period: 1m", "period: 25h", "spec.rules[1].filters[0].rateLimit", "period must be 1s to 24h"},
+	{validRoute, ", name: x-user", "", "spec.rules[1].filters[0].rateLimit.key", "name is for type: Header and type: Cookie, and required there"},
 	{validPolicy, "port: 80", "port: 65536", "spec.targetRefs[1].port", "port must be 1 to 65535 or a port name"},
 	{validClass, "from: All", "from: Selector", "spec.allowedRoutes[0].namespaces", "selector is for from: Selector, and required there"},
 	{validClass, "matchLabels: {team: a}", "matchLabels: {" + manyLabels(17) + "}", "spec.allowedRoutes[1].namespaces", "selector must have at most 16 matchLabels"},
@@ -122,6 +127,7 @@ healthCheck: {
   active: {type: HTTP, interval: 10s, timeout: 5s, http: {path: /health, expectedStatuses: [{start: 200, end: 399}]}},
   passive: {statuses: [{start: 502, end: 504}], failurePercent: {threshold: 1, window: 10s}, baseEjectionTime: 30s, maxEjectionTime: 5m}},
 connection: {},
+circuitBreaker: {adaptive: {minParallelRequests: 5, maxParallelRequests: 50}},
 retryBudget: {interval: 11s, minRetryRate: {interval: 12s}}`
 
 // settingsPlaces are where stanzas may stand.
@@ -154,6 +160,7 @@ func settingsCases() (all []ruleCase) {
 			{"interval: 12s", "interval: 99ms", "retryBudget.minRetryRate", "interval must be 100ms to 1h"},
 			{"maxEjectionTime: 5m", "maxEjectionTime: 1s", "healthCheck.passive",
 				"maxEjectionTime (default 5m) must not be shorter than baseEjectionTime (default 30s)"},
+			{"maxParallelRequests: 50", "maxParallelRequests: 4", "circuitBreaker.adaptive", "minParallelRequests must not be above maxParallelRequests"},
 		} {
 			all = append(all, ruleCase{p.object, c.old, c.new, p.path + c.path, c.message})
 		}

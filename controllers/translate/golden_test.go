@@ -229,6 +229,9 @@ func writeRule(b *bytes.Buffer, r *plan.Rule) {
 	if r.Limits != builtInLimits {
 		fmt.Fprintf(b, "    limits%s\n", differences(reflect.ValueOf(builtInLimits), reflect.ValueOf(r.Limits), ""))
 	}
+	for _, f := range r.Filters {
+		fmt.Fprintf(b, "    filter%s\n", differences(reflect.ValueOf(plan.Filter{}), reflect.ValueOf(f), ""))
+	}
 	if r.Rebalance {
 		fmt.Fprintf(b, "    rebalance\n")
 	}

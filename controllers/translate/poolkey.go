@@ -29,6 +29,7 @@ func comparePolicies(a, b *plan.Policy) int {
 		cmp.Compare(a.Connection.MaxIdlePerEndpoint, b.Connection.MaxIdlePerEndpoint),
 		cmp.Compare(a.Connection.IdleTimeout, b.Connection.IdleTimeout),
 		cmp.Compare(a.Connection.MaxAge, b.Connection.MaxAge),
+		compareBreakers(&a.Breaker, &b.Breaker),
 		cmp.Compare(a.DrainTimeout, b.DrainTimeout),
 		compareRetryBudgets(&a.RetryBudget, &b.RetryBudget),
 	)

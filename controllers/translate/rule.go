@@ -54,6 +54,9 @@ func compileRule(o *v1alpha1.ProxyRoute, in *routeInputs, index int, ruleName, n
 	if out.rule.Limits, err = limits(r.Limits, defaults.Limits, className); err != nil {
 		invalid(err.Error())
 	}
+	if out.rule.Filters, err = filters(r.Filters); err != nil {
+		invalid(err.Error())
+	}
 	if out.rule.Rebalance, err = rebalance(r.OnNoEndpoints); err != nil {
 		invalid(err.Error())
 	}

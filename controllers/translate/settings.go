@@ -87,11 +87,21 @@ func limits(rule, class *v1alpha1.Limits, className string) (plan.Limits, error)
 		}
 		*f.to = n
 	}
-	if rate := stanza.MinRequestBodyRate; rate != nil {
-		if *rate < 0 {
-			return builtInLimits, fmt.Errorf("%slimits.minRequestBodyRate: %d is negative", defaultsOf(className, inherited), *rate)
+	for _, f := range []struct {
+		name string
+		from *int32
+		to   func(n int32)
+	}{
+		{"minRequestBodyRate", stanza.MinRequestBodyRate, func(n int32) { out.MinRequestBodyRate = int64(n) }},
+		{"maxInFlight", stanza.MaxInFlight, func(n int32) { out.MaxInFlight = uint32(n) }},
+	} {
+		if f.from == nil {
+			continue
 		}
-		out.MinRequestBodyRate = int64(*rate)
+		if *f.from < 0 {
+			return builtInLimits, fmt.Errorf("%slimits.%s: %d is negative", defaultsOf(className, inherited), f.name, *f.from)
+		}
+		f.to(*f.from)
 	}
 	return out, nil
 }

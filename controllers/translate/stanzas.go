@@ -36,6 +36,7 @@ type stanzas struct {
 	loadBalancing stanza[plan.LoadBalancing]
 	health        stanza[health]
 	connection    stanza[plan.Connection]
+	breaker       stanza[plan.CircuitBreaker]
 	drain         stanza[time.Duration]
 	retryBudget   stanza[plan.RetryBudget]
 }
@@ -61,13 +62,14 @@ func (s *stanzas) sameAs(o *stanzas) bool {
 
 // readStanzas reads the settings of a place; place is named in problems.
 func readStanzas(b *v1alpha1.BackendSettings, place string) *stanzas {
-	if b == nil || b.LoadBalancing == nil && b.HealthCheck == nil && b.Connection == nil && b.Drain == nil && b.RetryBudget == nil {
+	if b == nil || b.LoadBalancing == nil && b.HealthCheck == nil && b.Connection == nil && b.Drain == nil && b.RetryBudget == nil && b.CircuitBreaker == nil {
 		return nil
 	}
 	return &stanzas{
 		loadBalancing: readStanza(b.LoadBalancing, place, readLoadBalancing),
 		health:        readStanza(b.HealthCheck, place, readHealth),
 		connection:    readStanza(b.Connection, place, readConnection),
+		breaker:       readStanza(b.CircuitBreaker, place, readCircuitBreaker),
 		drain:         readStanza(b.Drain, place, readDrain),
 		retryBudget:   readStanza(b.RetryBudget, place, readRetryBudget),
 	}
@@ -106,6 +108,10 @@ func effective(places ...*stanzas) (policy plan.Policy, problem string) {
 	if s := has(func(s *stanzas) bool { return s.connection.set }); s != nil {
 		policy.Connection = s.connection.value
 		problems = append(problems, s.connection.problem)
+	}
+	if s := has(func(s *stanzas) bool { return s.breaker.set }); s != nil {
+		policy.Breaker = s.breaker.value
+		problems = append(problems, s.breaker.problem)
 	}
 	if s := has(func(s *stanzas) bool { return s.drain.set }); s != nil {
 		policy.DrainTimeout = s.drain.value

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -44,6 +45,9 @@ type Conn struct {
 	writeArmed  moment
 	limited     *io.LimitedReader // for splicing into this connection, once that was done
 	interrupted atomic.Bool
+
+	onClose  func() // nil: there is nothing to do
+	uncounts sync.Once
 
 	rawCallbacks
 	rawReader
@@ -87,6 +91,17 @@ func NewConn(nc net.Conn, writeStall time.Duration) *Conn {
 func (c *Conn) Reset(nc net.Conn, writeStall time.Duration) {
 	*c = Conn{nc: nc, writeStall: writeStall, rawCallbacks: c.rawCallbacks}
 	c.bindRaw()
+}
+
+// OnClose has f called when the connection is closed or Uncount is called,
+// whatever comes first, once. It comes before all other use of the connection.
+func (c *Conn) OnClose(f func()) { c.onClose = f }
+
+// Uncount calls what OnClose was given, unless that has happened.
+func (c *Conn) Uncount() {
+	if c.onClose != nil {
+		c.uncounts.Do(c.onClose)
+	}
 }
 
 // NetConn returns the connection below.
@@ -346,12 +361,15 @@ func (c *Conn) Abort() {
 	case interface{ Reset() }:
 		nc.Reset()
 	}
-	_ = c.nc.Close() // it is being cut
+	_ = c.Close() // it is being cut
 }
 
 // Close closes the connection below. The buffers stay with their owner, who
 // gives them back with Free.
-func (c *Conn) Close() error { return c.nc.Close() }
+func (c *Conn) Close() error {
+	c.Uncount()
+	return c.nc.Close()
+}
 
 // Free gives all buffers back, read or not. Views into them end here.
 func (c *Conn) Free() {

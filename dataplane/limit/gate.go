@@ -47,10 +47,10 @@ type Gate struct {
 	state atomic.Uint64 // waiting in the upper half, inside in the lower
 	limit atomic.Uint32 // math.MaxUint32: none
 
-	pending uint32
-	maxAge  time.Duration
+	maxAge atomic.Int64 // a time.Duration
 
 	mu          sync.Mutex
+	pending     uint32
 	first, last *waiter
 	unused      *waiter // linked by next
 }
@@ -67,9 +67,19 @@ type waiter struct {
 // pending ones before it (0 = none waits), each for maxAge at most (0 = up to its
 // deadline).
 func NewGate(limit, pending uint32, maxAge time.Duration) *Gate {
-	g := &Gate{pending: pending, maxAge: maxAge}
+	g := new(Gate)
 	g.limit.Store(orNone(limit))
+	g.SetQueue(pending, maxAge)
 	return g
+}
+
+// SetQueue changes how many may wait and for how long. It holds for those who
+// come later.
+func (g *Gate) SetQueue(pending uint32, maxAge time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.pending = pending
+	g.maxAge.Store(int64(maxAge))
 }
 
 func orNone(limit uint32) uint32 {
@@ -106,10 +116,13 @@ func (g *Gate) TryEnter() bool {
 	}
 }
 
+// aliveEvery is how often it is asked whether there is still somebody who waits.
+const aliveEvery = time.Second
+
 // Enter enters, and waits for it if need be, until the deadline (zero = none) or
-// until done is closed or gives a value (nil = never). Who is Admitted leaves by
-// Leave, once. now is when the wait begins.
-func (g *Gate) Enter(now, deadline time.Time, done <-chan struct{}) Admission {
+// until alive, which is asked every second, says no (nil = it never does). Who is
+// Admitted leaves by Leave, once. now is when the wait begins.
+func (g *Gate) Enter(now, deadline time.Time, alive func() bool) Admission {
 	if g.TryEnter() {
 		return Admitted
 	}
@@ -121,25 +134,40 @@ func (g *Gate) Enter(now, deadline time.Time, done <-chan struct{}) Admission {
 	if w == nil {
 		return admission
 	}
-	var timeout <-chan time.Time
-	if wait < math.MaxInt64 {
-		timeout = w.alarm(wait)
+	return g.dequeue(w, w.await(wait, verdict, alive))
+}
+
+// await waits until the waiter may enter or its time is over, for which verdict
+// is the word.
+func (w *waiter) await(wait time.Duration, verdict Admission, alive func() bool) Admission {
+	for {
+		step := wait
+		if alive != nil {
+			step = min(wait, aliveEvery)
+		}
+		var timeout <-chan time.Time
+		if step < math.MaxInt64 {
+			timeout = w.alarm(step)
+		}
+		select {
+		case <-w.enter:
+			return Admitted
+		case <-timeout:
+		}
+		if wait -= step; wait <= 0 {
+			return verdict
+		}
+		if !alive() {
+			return Gone
+		}
 	}
-	select {
-	case <-w.enter:
-		verdict = Admitted
-	case <-timeout:
-	case <-done:
-		verdict = Gone
-	}
-	return g.dequeue(w, verdict)
 }
 
 // patience is how long a request may wait, and what it is told after that.
 func (g *Gate) patience(now, deadline time.Time) (wait time.Duration, verdict Admission) {
 	wait, verdict = math.MaxInt64, Aged
-	if g.maxAge > 0 {
-		wait = g.maxAge
+	if age := time.Duration(g.maxAge.Load()); age > 0 {
+		wait = age
 	}
 	if !deadline.IsZero() {
 		if left := deadline.Sub(now); left < wait {

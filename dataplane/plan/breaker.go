@@ -28,3 +28,8 @@ type AdaptiveConcurrency struct {
 
 // On reports whether a bound is looked for.
 func (a AdaptiveConcurrency) On() bool { return a.MaxRequests > 0 }
+
+// On reports whether anything is bounded.
+func (c CircuitBreaker) On() bool {
+	return c.MaxConnections > 0 || c.MaxParallelRequests > 0 || c.EndpointMaxParallelRequests > 0 || c.Adaptive.On()
+}

@@ -33,6 +33,8 @@ type Rule struct {
 	Name string
 	// Matches, of which one suffices. None: the rule takes nothing.
 	Matches []Match
+	// Filters that a request goes through, in order.
+	Filters []Filter
 	// Legs share the requests by weight. A leg with weight 0 gets none.
 	Legs []Leg
 	// Timeouts of an exchange.
@@ -133,6 +135,8 @@ type Limits struct {
 	// MinRequestBodyRate is in bytes per second, on average since the body
 	// began.
 	MinRequestBodyRate int64
+	// MaxInFlight requests of the rule may be under way at a time.
+	MaxInFlight uint32
 }
 
 // PoolKey identifies a pool: the endpoints of a Service port under one policy.
@@ -153,6 +157,8 @@ type Policy struct {
 	// requests go to all that Kubernetes calls ready. 0: never.
 	PanicThresholdPercent uint8
 	Connection            Connection
+	// Breaker bounds what the pool is asked to do at a time.
+	Breaker CircuitBreaker
 	// DrainTimeout is how long upgraded connections to an endpoint may go on
 	// once it is terminating or gone; 0 = no limit. Requests are bounded by
 	// their own timeouts.

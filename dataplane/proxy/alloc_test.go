@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/telemetry"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
@@ -38,6 +39,12 @@ type wire struct {
 
 func newWire(tb testing.TB, request, response string) *wire {
 	tb.Helper()
+	return newPlannedWire(tb, request, response, func(*plan.Plan) {})
+}
+
+// newPlannedWire is newWire with a plan that was changed.
+func newPlannedWire(tb testing.TB, request, response string, change func(*plan.Plan)) *wire {
+	tb.Helper()
 	front, back := listen(tb), listen(tb)
 	go func() {
 		for {
@@ -57,6 +64,7 @@ func newWire(tb testing.TB, request, response string) *wire {
 	p := proxy.New(tel, config)
 	reg := upstream.NewRegistry()
 	pl := onePool(back.Addr().String())
+	change(&pl)
 	reg.Prepare(pl.Pools)
 	table, err := proxy.Compile(pl, reg, tel, nil)
 	if err != nil {

@@ -62,17 +62,19 @@ func (ex *exchange) connectTo() (reused bool, reason Reason, f failure) {
 			timeout = max(left, time.Millisecond)
 		}
 	}
-	nc, err := ex.p.dial(ex.turn.Endpoint.Addr, timeout)
+	c, err := ex.dialUp(timeout)
 	began := ex.now
 	ex.now = time.Now()
 	ex.connect = ex.now.Sub(began)
 	if err == nil {
-		ex.up, ex.upMade = http1.NewConn(nc, ex.p.clients.WriteTimeout), ex.now
+		ex.up, ex.upMade = c, ex.now
 		return false, ReasonOK, f
 	}
 	ex.detail = err.Error()
 	f = failure{retry.OutcomeConnect, retry.SentNone}
 	switch {
+	case err == errTooManyConnections:
+		return false, ex.overflowed(), failure{}
 	case isTimeout(err):
 		if !until.IsZero() && !ex.now.Before(until) {
 			return false, late, timedOut(late, retry.SentNone)

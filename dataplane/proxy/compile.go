@@ -3,17 +3,19 @@ package proxy
 import (
 	"fmt"
 
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/route"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
 )
 
 // Table is a compiled plan. It is immutable; what its rules point to (pools,
-// series) lives on across tables.
+// series, what their limits count) lives on across tables.
 type Table struct {
 	routes   *route.Table[*rule]
 	compiled map[*plan.Route][]*rule
 	plan     plan.Plan
+	kept     kept
 }
 
 // rule is a compiled rule.
@@ -30,6 +32,11 @@ type rule struct {
 	timeouts plan.Timeouts
 	limits   plan.Limits
 	retry    plan.Retry
+	inFlight *limit.InFlight // nil: not limited
+
+	rates      []rateLimit
+	rateKeys   []bucketsOf // of each of rates
+	ratePolicy string      // the field RateLimit-Policy; "" when nothing is enforced
 }
 
 // leg is a compiled backend of a rule.
@@ -54,6 +61,7 @@ func Compile(p plan.Plan, reg *upstream.Registry, sink Sink, prev *Table) (*Tabl
 		}
 		t.compiled[r] = rules
 		for i, c := range rules {
+			t.kept.keep(c)
 			entries = append(entries, route.Entry[*rule]{Hostnames: r.Hostnames, Matches: r.Rules[i].Matches, Value: c})
 		}
 	}
@@ -82,6 +90,8 @@ func compileRoute(r *plan.Route, reg *upstream.Registry, sink Sink, prev *Table)
 			return nil, err
 		}
 		c.series = sink.Series(c.id)
+		c.limitRule(prev)
+		c.limitRates(r.Rules[i].Filters, prev)
 		rules[i] = c
 	}
 	return rules, nil

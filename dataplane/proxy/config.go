@@ -17,6 +17,9 @@ type Config struct {
 	Trusted Prefixes
 	// Clients are the bounds that no rule sets.
 	Clients ClientLimits
+	// MaxBufferBytes bounds the bytes in the buffers of all connections: while
+	// they are more, requests that begin are turned away. 0 is no bound.
+	MaxBufferBytes int64
 	// KeepBytes bounds the memory for bodies that are kept to be sent again, of
 	// all requests together; 0: DefaultKeepBytes.
 	KeepBytes int64

@@ -25,6 +25,7 @@ func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
 	end = time.Now()
 	ex.record(reason, end)
 	ex.release(reason, end)
+	ex.depart()
 	keep = !ex.closing
 	ex.c.abort = ex.endless && reason != ReasonOK && ex.status != 0
 	ex.c.linger = ex.lingers(reason)
@@ -114,7 +115,10 @@ func (ex *exchange) answer(out []byte, row *reasonRow, status int) []byte {
 		out = append(out, row.label...)
 		out = append(out, "\"\r\n"...)
 	}
+	out = ex.appendRate(out)
 	switch status {
+	case 429:
+		out = ex.appendRetryAfter(out)
 	case 503:
 		out = append(out, "Retry-After: 1\r\n"...)
 	case 405:
@@ -138,7 +142,7 @@ func (ex *exchange) record(reason Reason, end time.Time) {
 		Start: ex.start, Duration: end.Sub(ex.start), Connect: ex.connect, UpstreamHeader: ex.header,
 		Client: ex.c.addr, Method: ex.req.Method, Host: ex.req.Host, Path: ex.req.Path, Query: ex.req.Query,
 		RequestID: ex.id, Status: ex.status, Reason: reason, Detail: ex.detail, Attempts: ex.attempts, Stopped: ex.stopped,
-		BytesIn: ex.reqBody.Payload(), BytesOut: ex.resBody.Payload(),
+		WouldLimit: ex.wouldLimit, BytesIn: ex.reqBody.Payload(), BytesOut: ex.resBody.Payload(),
 	}
 	if ex.rule != nil {
 		r.Rule = ex.rule.id
@@ -188,6 +192,7 @@ func (ex *exchange) panicked() {
 	}
 	ex.series.End(&Record{Start: ex.start, Duration: time.Since(ex.start), Status: ex.status, Reason: ReasonInternal})
 	ex.release(ReasonInternal, time.Now())
+	ex.depart()
 	if ex.up != nil {
 		_ = ex.up.Close() // it is lost whatever this says
 	}

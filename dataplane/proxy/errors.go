@@ -50,6 +50,20 @@ const (
 	ReasonBackendUnresolved
 	// ReasonNoEndpoints: the pool has no endpoint that takes requests.
 	ReasonNoEndpoints
+	// ReasonOverloaded: the process has as many bytes in the buffers of its
+	// connections as it may have.
+	ReasonOverloaded
+	// ReasonRateLimited: a filter RateLimit of the rule refused the request.
+	ReasonRateLimited
+	// ReasonTooManyInFlight: as many requests of the rule are under way as its
+	// maxInFlight says.
+	ReasonTooManyInFlight
+	// ReasonUpstreamOverflow: the pool has as many requests, or connections, as it
+	// may have, and as many wait for it as may.
+	ReasonUpstreamOverflow
+	// ReasonUpstreamQueueTimeout: the request has waited for a place in the pool
+	// for as long as one may.
+	ReasonUpstreamQueueTimeout
 	// ReasonRequestTimeout: the rule's request timeout passed.
 	ReasonRequestTimeout
 	// ReasonRetryTimeout: the total timeout of the rule's retry policy passed
@@ -159,16 +173,21 @@ var reasons = [reasonCount]reasonRow{
 	ReasonClientGone:           {"client_gone", 0, "", SideClient, true, blamesNone},
 	ReasonClientStalled:        {"client_stalled", 0, "", SideClient, true, blamesNone},
 
-	ReasonNoTable:           {"no_table", 503, "proxy_configuration_error", SideProxy, false, blamesNone},
-	ReasonNoRoute:           {"no_route", 404, "destination_not_found", SideProxy, false, blamesNone},
-	ReasonRuleInvalid:       {"rule_invalid", 500, "proxy_configuration_error", SideProxy, false, blamesNone},
-	ReasonBackendUnresolved: {"backend_unresolved", 500, "proxy_configuration_error", SideProxy, false, blamesNone},
-	ReasonNoEndpoints:       {"no_endpoints", 503, "destination_unavailable", SideUpstream, false, blamesNone},
-	ReasonRequestTimeout:    {"request_timeout", 504, "http_response_timeout", SideProxy, false, blamesSilent},
-	ReasonRetryTimeout:      {"retry_timeout", 504, "http_response_timeout", SideProxy, false, blamesSilent},
-	ReasonLocalShortage:     {"local_shortage", 503, "proxy_internal_error", SideProxy, false, blamesNone},
-	ReasonInternal:          {"internal", 500, "proxy_internal_error", SideProxy, true, blamesNone},
-	ReasonShutdown:          {"shutdown", 0, "", SideProxy, true, blamesNone},
+	ReasonNoTable:              {"no_table", 503, "proxy_configuration_error", SideProxy, false, blamesNone},
+	ReasonNoRoute:              {"no_route", 404, "destination_not_found", SideProxy, false, blamesNone},
+	ReasonRuleInvalid:          {"rule_invalid", 500, "proxy_configuration_error", SideProxy, false, blamesNone},
+	ReasonBackendUnresolved:    {"backend_unresolved", 500, "proxy_configuration_error", SideProxy, false, blamesNone},
+	ReasonNoEndpoints:          {"no_endpoints", 503, "destination_unavailable", SideUpstream, false, blamesNone},
+	ReasonOverloaded:           {"overloaded", 503, "http_request_denied", SideProxy, true, blamesNone},
+	ReasonRateLimited:          {"rate_limited", 429, "http_request_denied", SideClient, false, blamesNone},
+	ReasonTooManyInFlight:      {"too_many_requests_in_flight", 503, "http_request_denied", SideProxy, false, blamesNone},
+	ReasonUpstreamOverflow:     {"upstream_overflow", 503, "connection_limit_reached", SideUpstream, false, blamesNone},
+	ReasonUpstreamQueueTimeout: {"upstream_queue_timeout", 503, "connection_limit_reached", SideUpstream, false, blamesNone},
+	ReasonRequestTimeout:       {"request_timeout", 504, "http_response_timeout", SideProxy, false, blamesSilent},
+	ReasonRetryTimeout:         {"retry_timeout", 504, "http_response_timeout", SideProxy, false, blamesSilent},
+	ReasonLocalShortage:        {"local_shortage", 503, "proxy_internal_error", SideProxy, false, blamesNone},
+	ReasonInternal:             {"internal", 500, "proxy_internal_error", SideProxy, true, blamesNone},
+	ReasonShutdown:             {"shutdown", 0, "", SideProxy, true, blamesNone},
 
 	ReasonConnectRefused:        {"connect_refused", 502, "connection_refused", SideUpstream, false, blamesEndpoint},
 	ReasonConnectFailed:         {"connect_failed", 502, "destination_ip_unroutable", SideUpstream, false, blamesEndpoint},

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/route"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
 )
@@ -20,6 +21,8 @@ type exchange struct {
 	rec Record
 	// sealed is room for the cookie of a session.
 	sealed sessionText
+	// ip is room for the key of a rate limit.
+	ip [16]byte
 
 	// The upload's side of things: see startUpload.
 	uploaded  chan struct{} // the goroutine's last word
@@ -53,8 +56,15 @@ type state struct {
 	series   Series
 	deadline time.Time // of the rule's request timeout; zero: none
 
+	// admit
+	inRule     *limit.InFlight // counts the request for its rule; nil: nothing does
+	rate       *rateLimit      // that the client is told of; nil: none
+	allowance  limit.Verdict   // of rate
+	wouldLimit bool            // a rate limit in dry run would have refused it
+
 	// attempts
 	retries
+	inPool   *limit.Breaker // that the request is inside of; nil: of none
 	leg      *leg
 	turn     upstream.Turn // its Endpoint is nil until one was picked
 	up       *http1.Conn

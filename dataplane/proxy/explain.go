@@ -41,6 +41,8 @@ type Explanation struct {
 	DecidedBy string `json:"decidedBy,omitempty"`
 	// Candidates are all matches whose hostname fits, best first.
 	Candidates []ExplainedRule `json:"candidates,omitempty"`
+	// Limits are those of the winner that a request may meet, in words.
+	Limits []string `json:"limits,omitempty"`
 	// Legs are the winner's backends.
 	Legs []ExplainedLeg `json:"legs,omitempty"`
 }

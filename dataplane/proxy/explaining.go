@@ -3,6 +3,7 @@ package proxy
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -89,7 +90,35 @@ func (x *Explanation) match(t *Table, req *http1.Request) {
 		x.outcome(ReasonRuleInvalid, r.invalid)
 		return
 	}
+	x.Limits = r.limitWords()
 	x.legs(r)
+}
+
+// limitWords tells of the rule's limits, in the order in which requests meet them.
+func (r *rule) limitWords() (words []string) {
+	for i := range r.rates {
+		l := &r.rates[i]
+		by := l.Key.Source.String()
+		if l.Key.Name != "" {
+			by += " " + l.Key.Name
+		}
+		dry := ""
+		if l.DryRun {
+			dry = "; dry run"
+		}
+		words = append(words, fmt.Sprintf("RateLimit by %s: %d per %s, burst %d%s", by, l.Requests, l.Period, l.Burst, dry))
+	}
+	if r.inFlight != nil {
+		words = append(words, fmt.Sprintf("maxInFlight: %d, of which %d are under way", r.limits.MaxInFlight, r.inFlight.Load()))
+	}
+	for i := range r.legs {
+		if l := &r.legs[i]; l.pool != nil && l.pool.Breaker != nil {
+			b := l.pool.Breaker
+			words = append(words, fmt.Sprintf("circuitBreaker of %s/%s:%d: %d requests under way of %d, %d wait",
+				l.key.Namespace, l.key.Service, l.key.Port, b.Inside(), b.Limit(), b.Waiting()))
+		}
+	}
+	return words
 }
 
 func explainRule(c *route.Candidate[*rule]) ExplainedRule {

@@ -19,10 +19,12 @@ func (ex *exchange) pick() Reason {
 	r := ex.rule
 	i := -1
 	if r.session != nil {
-		if i = ex.resume(); ex.turn.Endpoint != nil {
-			return ReasonOK
+		var reason Reason
+		if i, reason = ex.resume(); ex.turn.Endpoint != nil || reason != ReasonOK {
+			return reason
 		}
-		ex.greet = true
+		// One whose endpoint is full goes elsewhere this time and stays what it is.
+		ex.greet = !ex.turn.Full
 	}
 	if i < 0 {
 		i = r.draw(r.weights, 0)
@@ -31,7 +33,7 @@ func (ex *exchange) pick() Reason {
 	for left := r.weights; ; i = r.draw(left, passed) {
 		l := &r.legs[i]
 		reason := ex.takeFrom(l)
-		if reason == ReasonOK || !r.rebalance {
+		if reason != ReasonNoEndpoints && reason != ReasonBackendUnresolved || !r.rebalance {
 			return reason
 		}
 		passed |= 1 << i
@@ -47,15 +49,22 @@ func (ex *exchange) takeFrom(l *leg) Reason {
 	if l.invalid != "" {
 		return ReasonBackendUnresolved
 	}
+	ex.leg = l
+	if reason := ex.enterPool(l); reason != ReasonOK {
+		return reason
+	}
 	ask := upstream.Ask{Now: ex.now, Tried: &ex.tried}
 	if l.hash != nil {
 		ask.Key, ask.Keyed = ex.hashKey(l.hash)
 	}
-	ex.leg = l
-	if ex.turn = l.pool.Take(ask); ex.turn.Endpoint == nil {
-		return ReasonNoEndpoints
+	ex.turn = l.pool.Take(ask)
+	switch {
+	case ex.turn.Endpoint != nil:
+		return ReasonOK
+	case ex.turn.Full:
+		return ex.overflowed()
 	}
-	return ReasonOK
+	return ReasonNoEndpoints
 }
 
 // draw picks one of the legs that are not in passed by weight; left is the sum
@@ -148,6 +157,7 @@ func (ex *exchange) answered() {
 		}
 	}
 	ex.turn.Answered(ex.now, latency, ex.res.Status, retryAfter)
+	ex.observe(latency)
 }
 
 // release ends the request's hold on its endpoint, and says whether that one is
@@ -159,6 +169,9 @@ func (ex *exchange) release(reason Reason, end time.Time) {
 		v = upstream.Success
 	case row.blames == blamesEndpoint, row.blames == blamesSilent && ex.silent(reason, end):
 		v = upstream.Failure
+	}
+	if reason == ReasonResponseHeaderTimeout {
+		ex.observe(end.Sub(ex.sentAt))
 	}
 	ex.turn.Release(end, v, reason.String())
 }

@@ -67,7 +67,9 @@ type Proxy struct {
 	log       logr.Logger
 	trusted   Prefixes
 	clients   ClientLimits
+	buffers   int64 // Config.MaxBufferBytes
 	heads     http1.Limits
+	replicas  atomic.Int32
 	kept      *limit.ByteBudget
 	exchanges sync.Pool
 	idle      sync.Pool // of clients
@@ -78,7 +80,7 @@ type Proxy struct {
 func New(sink Sink, c Config) *Proxy {
 	p := &Proxy{
 		sink: sink, unmatched: sink.Series(RuleID{}), dial: c.Dial, log: c.Log, trusted: c.Trusted,
-		clients: c.Clients.WithDefaults(), kept: limit.NewByteBudget(cmp.Or(c.KeepBytes, DefaultKeepBytes)),
+		clients: c.Clients.WithDefaults(), buffers: c.MaxBufferBytes, kept: limit.NewByteBudget(cmp.Or(c.KeepBytes, DefaultKeepBytes)),
 	}
 	if p.dial == nil {
 		p.dial = dialTCP
@@ -97,6 +99,13 @@ func dialTCP(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) {
 
 // Publish makes t the table of all requests that begin from now on.
 func (p *Proxy) Publish(t *Table) { p.table.Store(t) }
+
+// SetReplicas says among how many processes like this one a limit that is for all
+// of them is divided; less than one counts as one, as before the first call.
+func (p *Proxy) SetReplicas(n int) { p.replicas.Store(int32(max(n, 1))) }
+
+// Replicas returns how many there are.
+func (p *Proxy) Replicas() int { return max(int(p.replicas.Load()), 1) }
 
 // KeptBytes returns the memory that bodies kept to be sent again take now, the most
 // that it ever was, and the bound.

@@ -87,19 +87,3 @@ func (ex *exchange) match() Reason {
 	}
 	return ReasonOK
 }
-
-// admit holds the request against the rule's limits.
-func (ex *exchange) admit() Reason {
-	ex.series.Begin()
-	if ex.rule.invalid != "" {
-		ex.detail = ex.rule.invalid
-		return ReasonRuleInvalid
-	}
-	if limit := ex.rule.limits.MaxRequestBodyBytes; limit > 0 {
-		if ex.req.ContentLength > limit {
-			return ReasonRequestBodyTooLarge
-		}
-		ex.reqBody.Limit(limit)
-	}
-	return ReasonOK
-}

@@ -43,6 +43,8 @@ type Record struct {
 	Reason Reason
 	// Detail says more about Reason where there is more to say; else "".
 	Detail string
+	// WouldLimit: a rate limit that only counts would have refused it.
+	WouldLimit bool
 	// Attempts is how often an endpoint was tried.
 	Attempts int
 	// Stopped is why nothing more was tried after an attempt had failed, or, when

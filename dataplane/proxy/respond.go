@@ -64,6 +64,7 @@ func (ex *exchange) responseHead(chunked bool) {
 	out = http1.AppendFields(out, res.Fields, framing)
 	out = http1.AppendField(out, "X-Request-ID", ex.id)
 	out = ex.appendSession(out)
+	out = ex.appendRate(out)
 	switch {
 	case chunked:
 		out = append(out, "Transfer-Encoding: chunked\r\n"...)

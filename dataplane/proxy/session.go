@@ -72,25 +72,29 @@ func legName(k *plan.PoolKey) uint64 {
 
 // resume takes the endpoint of the request's session, if it has one that lives
 // and serves. It returns the place of the session's leg, which a session that has
-// lost its endpoint stays with, or -1.
-func (ex *exchange) resume() int {
+// lost its endpoint stays with, or -1; and a reason when its pool does not let the
+// request in.
+func (ex *exchange) resume() (leg int, reason Reason) {
 	s := ex.rule.session
 	value, ok := cookie(&ex.req, s.cookie)
 	if !ok {
-		return -1
+		return -1, ReasonOK
 	}
 	name, addr, ok := s.open(value, &ex.sealed, ex.now)
 	if !ok {
-		return -1
+		return -1, ReasonOK
 	}
 	for i := range ex.rule.legs {
 		l := &ex.rule.legs[i]
 		if l.name == name && l.weight > 0 && l.pool != nil {
-			ex.leg, ex.turn = l, l.pool.TakeAt(addr)
-			return i
+			ex.leg = l
+			if reason = ex.enterPool(l); reason == ReasonOK {
+				ex.turn = l.pool.TakeAt(addr)
+			}
+			return i, reason
 		}
 	}
-	return -1
+	return -1, ReasonOK
 }
 
 // open reads a cookie's value.

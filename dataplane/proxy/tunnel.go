@@ -19,6 +19,7 @@ func (ex *exchange) tunnel() Reason {
 	out = http1.AppendFields(out, ex.res.Fields, framing)
 	out = http1.AppendField(out, "X-Request-ID", ex.id)
 	out = ex.appendSession(out)
+	out = ex.appendRate(out)
 	out = append(out, "Connection: Upgrade\r\n"...)
 	out = http1.AppendField(out, "Upgrade", ex.res.Upgrade)
 	ex.out = append(out, "\r\n"...)

@@ -38,6 +38,9 @@ var (
 	descRetriesRefused = ruleDesc("ferrum_upstream_retries_refused_total",
 		"Attempts that failed and were not followed by another one, by why not.", "why")
 
+	descWouldLimit = ruleDesc("ferrum_rate_limit_dry_run_total",
+		"Requests that a rate limit in dry run would have refused.")
+
 	descRules = prometheus.NewDesc("ferrum_rule_series",
 		"Rules whose requests are counted under their own name.", nil, nil)
 	descSharing = prometheus.NewDesc("ferrum_rule_series_overflowed",
@@ -50,7 +53,7 @@ var (
 func (s *ruleSet) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descRequests, descDuration, descInFlight, descFailures, descBytesIn, descBytesOut,
-		descHeader, descAttempts, descRetries, descRetriesRefused, descRules, descSharing, descOverflow,
+		descHeader, descAttempts, descRetries, descRetriesRefused, descWouldLimit, descRules, descSharing, descOverflow,
 	} {
 		ch <- d
 	}
@@ -127,6 +130,9 @@ func (s *ruleSeries) collect(ch chan<- prometheus.Metric) {
 	ch <- counter(descAttempts, t.attempts, own...)
 	ch <- counter(descBytesIn, t.bytesIn, own...)
 	ch <- counter(descBytesOut, t.bytesOut, own...)
+	if n := s.wouldLimit.Load(); n > 0 {
+		ch <- counter(descWouldLimit, n, own...)
+	}
 	if r := s.retries.Load(); r != nil {
 		for i := range *r {
 			n, why := (*r)[i].Load(), retry.Why(i)

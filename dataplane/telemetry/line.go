@@ -45,6 +45,7 @@ var (
 	fieldSide      = newField("side")
 	fieldDetail    = newField("detail")
 	fieldEndpoint  = newField("endpoint")
+	fieldRateLimit = newField("rate_limit")
 	fieldAttempts  = newField("attempts")
 	fieldRetry     = newField("retry")
 	fieldDuration  = newField("duration_s")
@@ -93,6 +94,9 @@ func (l *line) format(r *proxy.Record) []byte {
 	}
 	if r.Endpoint.IsValid() {
 		l.addr(fieldEndpoint, r.Endpoint)
+	}
+	if r.WouldLimit {
+		str(l, fieldRateLimit, "dry_run", maxName)
 	}
 	l.int(fieldAttempts, int64(r.Attempts))
 	if r.Stopped != retry.WhyFinal {

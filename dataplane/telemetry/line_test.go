@@ -178,7 +178,7 @@ func FuzzALineDecodesToTheFieldsOfTheRecord(f *testing.F) {
 			Rule:   proxy.RuleID{Namespace: ns, Route: route, Rule: rule},
 			Method: []byte(method), Host: []byte(host), Path: []byte(path), Query: []byte(query),
 			UserAgent: []byte(ua), RequestID: []byte(id), Detail: detail, Proto: "HTTP/1.1",
-			Status: status, Reason: reasons[int(reason)%len(reasons)], Attempts: status, BytesIn: n, BytesOut: -n,
+			Status: status, Reason: reasons[int(reason)%len(reasons)], Attempts: status, WouldLimit: status%2 == 0, BytesIn: n, BytesOut: -n,
 			Stopped: retry.Whys()[int(reason)%len(retry.Whys())],
 		}
 		want := wantFields(r)
@@ -231,6 +231,9 @@ func wantFields(r *proxy.Record) map[string]string {
 	}
 	if r.Reason != proxy.ReasonOK {
 		m["side"] = r.Reason.Side().String()
+	}
+	if r.WouldLimit {
+		m["rate_limit"] = "dry_run"
 	}
 	if r.Connect > 0 {
 		m["connect_s"] = seconds(r.Connect)

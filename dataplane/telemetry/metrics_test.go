@@ -340,7 +340,7 @@ func fullTelemetry(t *testing.T) *Telemetry {
 		}
 	})
 	r := sample()
-	r.Reason = proxy.ReasonResponseCut
+	r.Reason, r.WouldLimit = proxy.ReasonResponseCut, true
 	request(tel.Series(apiRule), r)
 	tel.Series(apiRule).Retry(retry.WhyUnsent)
 	tel.Series(apiRule).Retry(retry.WhyBudget)
@@ -349,6 +349,7 @@ func fullTelemetry(t *testing.T) *Telemetry {
 			Namespace: "shop", Service: "web", Port: 80, Endpoints: map[string]int{"serving": 2, "ejected": 1},
 			Panic: true, Ejections: 3, SkippedEjections: 4, GoodProbes: 5, BadProbes: 6,
 			Transitions: []TransitionCount{{"serving", "ejected", 7}},
+			Bounded:     true, Parallel: 8, ParallelLimit: 9, Pending: 10, Overflows: 11, QueueTimeouts: 12,
 		}}
 	})
 	return tel
@@ -386,10 +387,20 @@ func TestTheEndpointsOfAServicePortAreCountedByState(t *testing.T) {
 		`ferrum_upstream_endpoints{`+id+`,state="ejected"} 1`,
 		`ferrum_upstream_endpoints{`+id+`,state="serving"} 2`,
 		`ferrum_upstream_health_transitions_total{from="serving",`+id+`,to="ejected"} 7`,
+		`ferrum_upstream_overflows_total{namespace="shop",port="80",reason="queue_full",service="web"} 11`,
+		`ferrum_upstream_overflows_total{namespace="shop",port="80",reason="queue_timeout",service="web"} 12`,
 		`ferrum_upstream_panic{`+id+`} 1`,
+		`ferrum_upstream_parallel_requests{`+id+`} 8`,
+		`ferrum_upstream_parallel_requests_limit{`+id+`} 9`,
+		`ferrum_upstream_pending_requests{`+id+`} 10`,
 		`ferrum_upstream_probes_total{namespace="shop",port="80",result="failure",service="web"} 6`,
 		`ferrum_upstream_probes_total{namespace="shop",port="80",result="success",service="web"} 5`,
 	)
+}
+
+func TestWhatADryRunWouldHaveRefusedIsCounted(t *testing.T) {
+	wantSamples(t, fullTelemetry(t), []string{"ferrum_rate_limit_"},
+		`ferrum_rate_limit_dry_run_total{namespace="shop",route="web",rule="api"} 1`)
 }
 
 // TestDocsListEveryMetric holds the tables of docs/metrics.md to what is

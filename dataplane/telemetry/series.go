@@ -39,6 +39,8 @@ type ruleSeries struct {
 	failures atomic.Pointer[[]atomic.Uint64]
 	// retries is the same, indexed by retry.Why.
 	retries atomic.Pointer[[]atomic.Uint64]
+	// wouldLimit counts requests that a rate limit in dry run would have refused.
+	wouldLimit atomic.Uint64
 }
 
 // shard is the part of a rule's counters that is written by few cores, at best
@@ -88,6 +90,9 @@ func (s *ruleSeries) End(r *proxy.Record) {
 	addPositive(&sh.bytesIn, r.BytesIn)
 	addPositive(&sh.bytesOut, r.BytesOut)
 	s.cores.leave(c)
+	if r.WouldLimit {
+		s.wouldLimit.Add(1)
+	}
 	if r.Reason != proxy.ReasonOK {
 		count(&s.failures, reasonCount, int(r.Reason))
 	}

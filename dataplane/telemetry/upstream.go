@@ -21,6 +21,12 @@ type UpstreamStats struct {
 	Ejections, SkippedEjections uint64
 	// Transitions between states.
 	Transitions []TransitionCount
+	// Bounded: a circuit breaker bounds what is asked of it. Then Parallel requests
+	// are under way, of ParallelLimit (0 = none), and Pending wait.
+	Bounded                          bool
+	Parallel, ParallelLimit, Pending uint64
+	// Overflows were turned away at once, QueueTimeouts after a wait.
+	Overflows, QueueTimeouts uint64
 	// GoodProbes and BadProbes are the active checks.
 	GoodProbes, BadProbes uint64
 }
@@ -56,6 +62,14 @@ var (
 		"Changes of state of endpoints.", "from", "to")
 	descProbes = upstreamDesc("ferrum_upstream_probes_total",
 		"Active checks, by result.", "result")
+	descParallel = upstreamDesc("ferrum_upstream_parallel_requests",
+		"Requests under way to a Service port that a circuit breaker bounds.")
+	descParallelLimit = upstreamDesc("ferrum_upstream_parallel_requests_limit",
+		"The lowest bound on them at the moment; 0 while there is none.")
+	descPending = upstreamDesc("ferrum_upstream_pending_requests",
+		"Requests that wait for a place there.")
+	descOverflows = upstreamDesc("ferrum_upstream_overflows_total",
+		"Requests that got no place: \"queue_full\" at once, \"queue_timeout\" after the longest wait.", "reason")
 )
 
 // upstreams is the collector of what the pools tell.
@@ -63,7 +77,8 @@ type upstreams func() []UpstreamStats
 
 // Describe implements prometheus.Collector.
 func (upstreams) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descEndpoints, descPanic, descEjections, descSkipped, descTransitions, descProbes} {
+	for _, d := range []*prometheus.Desc{descEndpoints, descPanic, descEjections, descSkipped, descTransitions, descProbes,
+		descParallel, descParallelLimit, descPending, descOverflows} {
 		ch <- d
 	}
 }
@@ -91,6 +106,13 @@ func (s *UpstreamStats) collect(ch chan<- prometheus.Metric) {
 	ch <- counter(descSkipped, s.SkippedEjections, own...)
 	for _, t := range s.Transitions {
 		ch <- counter(descTransitions, t.Count, label("from", t.From), namespace, port, service, label("to", t.To))
+	}
+	if s.Bounded {
+		ch <- gauge(descParallel, float64(s.Parallel), own...)
+		ch <- gauge(descParallelLimit, float64(s.ParallelLimit), own...)
+		ch <- gauge(descPending, float64(s.Pending), own...)
+		ch <- counter(descOverflows, s.Overflows, namespace, port, label("reason", "queue_full"), service)
+		ch <- counter(descOverflows, s.QueueTimeouts, namespace, port, label("reason", "queue_timeout"), service)
 	}
 	if s.GoodProbes > 0 || s.BadProbes > 0 {
 		ch <- counter(descProbes, s.GoodProbes, namespace, port, label("result", "success"), service)

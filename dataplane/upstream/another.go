@@ -53,11 +53,11 @@ func (t *Tried) Has(e *Endpoint) bool {
 // another reports whether the request is a retry.
 func (a *Ask) another() bool { return a.Tried != nil && a.Tried.n > 0 }
 
-// HasAnother reports whether there is an endpoint that takes requests and was not
-// tried.
+// HasAnother reports whether there is an endpoint that takes requests, has room for
+// one and was not tried.
 func (p *Pool) HasAnother(tried *Tried) bool {
 	for _, e := range p.members.Load().open {
-		if !tried.Has(e) {
+		if !tried.Has(e) && p.hasRoom(e) {
 			return true
 		}
 	}

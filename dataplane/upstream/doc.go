@@ -22,6 +22,7 @@
 //	window.go    outcomes of the recent past
 //	probe.go     when endpoints are checked; check.go: how
 //	idle.go      connections kept for reuse
+//	breaker.go   what the pool is asked to do at a time
 //	view.go      what people and metrics are shown
 //
 // # Concurrency

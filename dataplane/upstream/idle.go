@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -53,6 +54,18 @@ func (i *idleConns) pop() (last idleConn, ok bool) {
 	i.conns[n-1] = idleConn{}
 	i.conns = i.conns[:n-1]
 	return last, true
+}
+
+// shift takes out the connection that has not been used for the longest.
+func (i *idleConns) shift() (first idleConn, ok bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(i.conns) == 0 {
+		return idleConn{}, false
+	}
+	first = i.conns[0]
+	i.conns = slices.Delete(i.conns, 0, 1)
+	return first, true
 }
 
 // Keep keeps a connection for reuse, or closes it when the endpoint is retired,
@@ -109,6 +122,7 @@ func (i *idleConns) retire() {
 	i.retired = true
 	conns := i.conns
 	i.conns = nil
+	uncount(conns)
 	i.mu.Unlock()
 	closeAll(conns)
 }
@@ -128,8 +142,18 @@ func (i *idleConns) sweep(now time.Time) {
 	}
 	clear(i.conns[len(kept):])
 	i.conns = kept
+	uncount(gone)
 	i.mu.Unlock()
 	closeAll(gone)
+}
+
+// uncount lets connections that are about to be closed count no more; the list
+// that they were in is locked. So each connection that counts is in a list, or in
+// the hands of a request.
+func uncount(conns []idleConn) {
+	for _, ic := range conns {
+		ic.conn.Uncount()
+	}
 }
 
 func closeAll(conns []idleConn) {

@@ -92,6 +92,9 @@ func (p *Pool) publish(r *roster) (panicChanged bool) {
 		slices.SortFunc(next.open, func(a, b *Endpoint) int { return a.Addr.Compare(b.Addr) })
 	}
 	old := p.members.Swap(next)
+	if p.Breaker != nil {
+		p.Breaker.SetEndpoints(len(next.open))
+	}
 	return old.panic != next.panic
 }
 

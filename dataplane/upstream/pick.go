@@ -21,7 +21,8 @@ type Ask struct {
 }
 
 // Take picks an endpoint for a request and counts the request as in flight
-// there until Turn.Release. The turn has no endpoint when none takes requests.
+// there until Turn.Release. The turn has no endpoint when none takes requests, or
+// when each has as many as it may have (Turn.Full).
 func (p *Pool) Take(ask Ask) Turn {
 	m := p.members.Load()
 	var t int64
@@ -37,8 +38,13 @@ func (p *Pool) Take(ask Ask) Turn {
 	if e == nil {
 		return Turn{}
 	}
-	turn := e.hold()
-	if p.Key.Policy.LoadBalancing.Balancer == plan.PeakEWMA {
+	var turn Turn
+	if p.Breaker != nil && p.Breaker.EndpointLimit() > 0 {
+		turn = p.holdWithRoom(m, e, &ask)
+	} else {
+		turn = e.hold()
+	}
+	if turn.Endpoint != nil && p.Key.Policy.LoadBalancing.Balancer == plan.PeakEWMA {
 		turn.ask(t)
 	}
 	return turn
@@ -46,13 +52,20 @@ func (p *Pool) Take(ask Ask) Turn {
 
 // TakeAt is Take for a request of a session that the endpoint of an address has.
 // The turn has no endpoint when the pool has not got that address any more or
-// something speaks against it. One that drains keeps its sessions.
+// something speaks against it, or when it has as many requests as it may have
+// (Turn.Full). One that drains keeps its sessions.
 func (p *Pool) TakeAt(addr netip.AddrPort) Turn {
 	m := p.members.Load()
-	if i, ok := m.index[addr]; ok && m.fit[i]&fitSession != 0 {
+	i, ok := m.index[addr]
+	if !ok || m.fit[i]&fitSession == 0 {
+		return Turn{}
+	}
+	if p.Breaker == nil || p.Breaker.EndpointLimit() == 0 {
 		return m.all[i].hold()
 	}
-	return Turn{}
+	t, room := m.all[i].holdUnder(int64(p.Breaker.EndpointLimit()))
+	t.Full = !room
+	return t
 }
 
 // pick chooses by the pool's balancer. It changes nothing but the turn of

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 )
@@ -15,6 +16,9 @@ import (
 // plans name its key.
 type Pool struct {
 	Key plan.PoolKey
+	// Breaker bounds what the pool is asked to do at a time; nil: nothing does.
+	// Who wants an endpoint of the pool enters it first.
+	Breaker *limit.Breaker
 	// Budget pays for the retries of the pool's requests. A pool takes over that
 	// of its predecessor when their policies for it are equal.
 	Budget *retry.Budget

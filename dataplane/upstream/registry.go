@@ -48,20 +48,24 @@ func NewRegistry() *Registry {
 func (r *Registry) Prepare(pools []plan.Pool) {
 	now := time.Now()
 	var before map[service]*Pool // the living ones, looked up when the first new pool comes
+	var stays map[plan.PoolKey]bool
 	for _, want := range pools {
 		p := r.Pool(want.Key)
 		if p != nil {
 			p.update(want.Endpoints, nil, now)
+			p.claim()
 			continue
 		}
 		if before == nil {
-			before = r.predecessors(pools)
+			before, stays = r.predecessors(pools), keys(pools)
 		}
 		old := before[serviceOf(want.Key)]
 		r.mu.Lock()
 		p = newPool(r, want.Key, old, now)
 		r.mu.Unlock()
+		p.Breaker = newBreaker(&want.Key, old, old != nil && stays[old.Key], now)
 		p.update(want.Endpoints, old, now)
+		p.claim()
 		r.mu.Lock()
 		r.pools[want.Key] = p
 		r.mu.Unlock()

@@ -117,6 +117,9 @@ const maxSteps = 4096
 func (p *Pool) byKey(m *members, t int64, ask *Ask) *Endpoint {
 	r := m.ring
 	bound := max((boundNum*(p.inFlight.Load()+1)-1)/(boundDen*int64(len(m.open)))+1, enoughForAll)
+	if p.Breaker != nil && p.Breaker.EndpointLimit() > 0 {
+		bound = min(bound, int64(p.Breaker.EndpointLimit()))
+	}
 	ramping := t < m.rampUntil
 	h := mix(ask.Key)
 	again := ask.another()

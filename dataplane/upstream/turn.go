@@ -12,6 +12,9 @@ import (
 type Turn struct {
 	// Endpoint to send the request to; nil: none takes requests.
 	Endpoint *Endpoint
+	// Full: there is no Endpoint because it has, or all have, as many requests as
+	// each may have.
+	Full bool
 
 	epoch  uint32
 	trial  bool // the one request that decides about the endpoint
@@ -22,6 +25,11 @@ type Turn struct {
 // hold counts a request as in flight.
 func (e *Endpoint) hold() Turn {
 	e.load.inFlight.Add(1)
+	return e.held()
+}
+
+// held is the hold on an endpoint that counts the request already.
+func (e *Endpoint) held() Turn {
 	if e.pool.hashed {
 		e.pool.inFlight.Add(1)
 	}

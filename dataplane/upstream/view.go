@@ -93,6 +93,10 @@ type Tally struct {
 	Ejections, Skipped atomic.Uint64
 	// ProbesGood and ProbesBad are active checks.
 	ProbesGood, ProbesBad atomic.Uint64
+	// Overflows are requests that found the queue before the pool full, or no
+	// connection or endpoint for them; QueueTimeouts those that waited there for
+	// too long.
+	Overflows, QueueTimeouts atomic.Uint64
 
 	pools       int // that count here; guarded by Registry.mu
 	transitions [len(words)][len(words)]atomic.Uint64

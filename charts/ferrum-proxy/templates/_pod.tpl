@@ -87,6 +87,9 @@ args:
 - --topology-zone=$(ZONE)
 - --topology-node=$(NODE_NAME)
 {{- end }}
+{{- if and .Values.service.enabled (not .Values.watchNamespaces) (not (dig "replicas" dict .Values.config)) }}
+- --replicas-service=$(POD_NAMESPACE)/{{ include "ferrum.fullname" . }}
+{{- end }}
 {{- with .Values.extraArgs }}
 {{ toYaml . }}
 {{- end }}

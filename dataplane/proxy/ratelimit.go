@@ -1,0 +1,166 @@
+package proxy
+
+import (
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
+)
+
+// maxKeys is how many keys of a rate limit are told apart at a time, in some
+// 280 KB. With more, they share buckets: see limit.Keyed.
+const maxKeys = 16 << 10
+
+// rateLimit is a compiled filter RateLimit.
+type rateLimit struct {
+	plan.RateLimit
+	name    string // in RateLimit and RateLimit-Policy, with its quotes
+	buckets *buckets
+}
+
+// buckets are the token buckets of a filter. They are made for its first request.
+type buckets struct {
+	keyed atomic.Pointer[limit.Keyed]
+	share atomic.Int32 // the replicas that the rate is divided among; 0: not yet
+}
+
+// bucketsOf identifies buckets across tables: a filter keeps them as long as it
+// says the same in the same place.
+type bucketsOf struct {
+	rule   RuleID
+	filter int
+	limit  plan.RateLimit
+}
+
+func (l *rateLimit) take(key []byte, now time.Time, replicas int) limit.Verdict {
+	k := l.buckets.keyed.Load()
+	if k == nil {
+		rate := limit.Rate{Count: l.Requests, Period: l.Period, Burst: l.Burst}
+		keys := maxKeys
+		if l.Key.Source == plan.LimitByRoute {
+			keys = 1
+		}
+		l.buckets.keyed.CompareAndSwap(nil, limit.NewKeyed(rate, keys, now))
+		k = l.buckets.keyed.Load()
+	}
+	if n := int32(replicas); l.Cluster && l.buckets.share.Load() != n {
+		l.buckets.share.Store(n)
+		k.Share(replicas)
+	}
+	return k.Take(key, now)
+}
+
+// limitRate takes a token of each rate limit of the rule. What a later one refuses
+// has cost a token of those before it: the client did ask.
+func (ex *exchange) limitRate() Reason {
+	for i := range ex.rule.rates {
+		l := &ex.rule.rates[i]
+		v := l.take(ex.limitKey(&l.Key), ex.now, ex.p.Replicas())
+		if l.DryRun {
+			ex.wouldLimit = ex.wouldLimit || !v.OK
+			continue
+		}
+		// The client is told of the one that it meets first.
+		if ex.rate == nil || !v.OK || v.Remaining < ex.allowance.Remaining {
+			ex.rate, ex.allowance = l, v
+		}
+		if !v.OK {
+			return ReasonRateLimited
+		}
+	}
+	return ReasonOK
+}
+
+// limitKey is what of the request a rate is limited by; empty when it has none.
+func (ex *exchange) limitKey(k *plan.LimitKey) (key []byte) {
+	switch k.Source {
+	case plan.LimitByClientIP:
+		ex.ip = limitedIP(ex.c.addr.Addr())
+		return ex.ip[:]
+	case plan.LimitByHeader:
+		key, _ = ex.req.Header(k.Name)
+	case plan.LimitByCookie:
+		key, _ = cookie(&ex.req, k.Name)
+	case plan.LimitByRoute:
+	}
+	return key
+}
+
+// limitedIP is the address that counts for a client: the whole of IPv4, and of
+// IPv6 the /64, as whoever has one address of it has them all.
+func limitedIP(a netip.Addr) [16]byte {
+	b := a.As16()
+	if a.Is6() {
+		clear(b[8:])
+	}
+	return b
+}
+
+// appendRate tells the client of its rate limit (draft-ietf-httpapi-ratelimit-
+// headers-10): r requests are left, and in t seconds all are there again.
+func (ex *exchange) appendRate(out []byte) []byte {
+	if ex.rate == nil {
+		return out
+	}
+	out = append(out, ex.rule.ratePolicy...)
+	out = append(out, "RateLimit: "...)
+	out = append(out, ex.rate.name...)
+	out = append(out, ";r="...)
+	out = http1.AppendInt(out, int64(ex.allowance.Remaining))
+	out = append(out, ";t="...)
+	out = http1.AppendInt(out, seconds(ex.allowance.Reset))
+	return append(out, "\r\n"...)
+}
+
+// appendRetryAfter tells a client that was turned away when to come back.
+func (ex *exchange) appendRetryAfter(out []byte) []byte {
+	out = append(out, "Retry-After: "...)
+	out = http1.AppendInt(out, max(seconds(ex.allowance.RetryAfter), 1))
+	return append(out, "\r\n"...)
+}
+
+// seconds rounds up.
+func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
+// limitRates compiles the rate limits among the filters of a rule. What prev has
+// of their buckets is kept; prev may be nil.
+func (c *rule) limitRates(filters []plan.Filter, prev *Table) {
+	policy := ""
+	for i := range filters {
+		if filters[i].Type != plan.FilterRateLimit {
+			continue
+		}
+		l := rateLimit{RateLimit: filters[i].RateLimit, name: rateName(len(c.rates))}
+		of := bucketsOf{c.id, i, l.RateLimit}
+		if prev != nil {
+			l.buckets = prev.kept.buckets[of]
+		}
+		if l.buckets == nil {
+			l.buckets = new(buckets)
+		}
+		c.rates = append(c.rates, l)
+		c.rateKeys = append(c.rateKeys, of)
+		if l.DryRun {
+			continue
+		}
+		if policy != "" {
+			policy += ", "
+		}
+		policy += l.name + ";q=" + strconv.Itoa(int(l.Requests)) + ";w=" + strconv.FormatInt(seconds(l.Period), 10)
+	}
+	if policy != "" {
+		c.ratePolicy = "RateLimit-Policy: " + policy + "\r\n"
+	}
+}
+
+// rateName is what clients know the nth rate limit of a rule by.
+func rateName(n int) string {
+	if n == 0 {
+		return `"default"`
+	}
+	return `"default-` + strconv.Itoa(n+1) + `"`
+}
