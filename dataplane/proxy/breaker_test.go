@@ -175,6 +175,7 @@ func TestASessionWhoseEndpointIsFullGoesElsewhereOnceAndStays(t *testing.T) {
 		if a := held.read("GET"); a.body != first.body {
 			t.Errorf("the one that filled it was at %s", a.body)
 		}
+		synctest.Wait() // its endpoint has room again
 		if third := c.get("GET / HTTP/1.1", shopHost, "Cookie: "+cookie); third.body != first.body {
 			t.Errorf("afterwards it is at %s, not at %s", third.body, first.body)
 		}
