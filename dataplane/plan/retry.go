@@ -28,10 +28,6 @@ type Retry struct {
 	MaxBodyBytes int64
 	// HonorRetryAfter waits for as long as a Retry-After field asks.
 	HonorRetryAfter bool
-	// HedgeAfter is how long a safe request waits for the head of a response
-	// before it is sent to another endpoint as well; 0 = never. The second one
-	// is one of Attempts.
-	HedgeAfter time.Duration
 }
 
 // RetryOn is a set of conditions.

@@ -110,27 +110,6 @@ func decideByPolicy(p *plan.Retry, s *State) Decision {
 	return s.start(d, wait)
 }
 
-// Hedge says whether and when a request whose attempt began at State.Now is sent
-// to another endpoint as well, if no head of a response is there by then.
-// Outcome, Sent and Status are not looked at. It is pure.
-func Hedge(p *plan.Retry, s *State) Decision {
-	switch {
-	case p.HedgeAfter <= 0:
-		return stop(WhyPolicy)
-	case s.Committed:
-		return stop(WhyCommitted)
-	case s.Class != Safe:
-		return stop(WhyMethod)
-	case s.Body == BodyLost || s.Body == BodyUnsent:
-		return stop(WhyBody) // what two attempts read has to be here already
-	case s.Retries >= int(p.Attempts):
-		return stop(WhyAttempts)
-	case !s.Untried:
-		return stop(WhyEndpoints)
-	}
-	return s.start(Decision{Action: Elsewhere, Spend: true, Why: WhyHedge}, p.HedgeAfter)
-}
-
 // neverProcessed reports whether no endpoint can have processed the attempt.
 func (s *State) neverProcessed() bool {
 	switch s.Outcome {

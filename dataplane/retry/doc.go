@@ -35,7 +35,7 @@
 //
 // # Concurrency
 //
-// Decide, Hedge, Allows, ClassOf and ParseRetryAfter are pure. A Budget hangs on its
+// Decide, Allows, ClassOf and ParseRetryAfter are pure. A Budget hangs on its
 // pool, survives swaps of the table with it, and may be used by any number of
 // goroutines; it is told the time.
 package retry

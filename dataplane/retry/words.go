@@ -96,7 +96,6 @@ const (
 	WhyReset   // a connection ended
 	WhyTimeout // an attempt timed out
 	WhyStatus  // a status that the policy names
-	WhyHedge   // no answer for a while
 
 	whyCount
 )
@@ -105,7 +104,7 @@ const (
 func (w Why) String() string {
 	return [whyCount]string{
 		"final", "committed", "body", "policy", "method", "attempts", "endpoints", "retry_after", "deadline", "budget",
-		"unsent", "stale", "reset", "timeout", "status", "hedge",
+		"unsent", "stale", "reset", "timeout", "status",
 	}[w]
 }
 
