@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -110,6 +111,10 @@ type LeaseTimes struct {
 	RetryPeriod time.Duration
 }
 
+// adoptLog guards the log of controller-runtime, which is one for the process and
+// not safe to set from two Runs that start together.
+var adoptLog sync.Once
+
 // Run watches the cluster that cfg names and keeps o.Applier and the statuses
 // up to date until ctx ends, then returns nil. It waits for an API server that
 // is away and for CRDs that are missing, at the start and at any later time; it
@@ -120,7 +125,7 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	if err != nil {
 		return err
 	}
-	crlog.SetLogger(o.Log)
+	adoptLog.Do(func() { crlog.SetLogger(o.Log) })
 	m, err := newMetrics(o.Registerer)
 	if err != nil {
 		return err
