@@ -168,7 +168,7 @@ type SlowStart struct {
 // Connection bounds the connections to an endpoint that are kept for reuse.
 type Connection struct {
 	// MaxIdlePerEndpoint is how many idle connections are kept. 0 = none.
-	// Default 64.
+	// Default 256.
 	//
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=65535

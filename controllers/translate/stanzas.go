@@ -20,7 +20,7 @@ var builtInPolicy = plan.Policy{
 		BaseEjection: 30 * time.Second, MaxEjection: 5 * time.Minute, MaxEjectedPercent: 50,
 	},
 	PanicThresholdPercent: 50,
-	Connection:            plan.Connection{MaxIdlePerEndpoint: 64, IdleTimeout: 55 * time.Second},
+	Connection:            plan.Connection{MaxIdlePerEndpoint: 256, IdleTimeout: 55 * time.Second},
 	DrainTimeout:          60 * time.Second,
 	RetryBudget:           plan.RetryBudget{Percent: 20, Interval: 10 * time.Second, MinCount: 10, MinInterval: time.Second},
 }
