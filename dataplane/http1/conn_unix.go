@@ -30,7 +30,7 @@ type rawReader struct {
 	rawOut []byte // what to write before waiting
 	inline Inline
 	until  moment // the deadline of AwaitData
-	rawNow time.Time
+	rawNow moment
 	phase  rawPhase
 	rawErr error
 }
@@ -108,7 +108,7 @@ func (c *Conn) rawRecv(fd uintptr) bool {
 // descriptor may have become writable. It returns true when the write is over.
 func (c *Conn) onWritable(fd uintptr) bool {
 	for len(c.sending) > 0 {
-		n, errno := send(fd, c.sending)
+		n, errno := send(fd, c.sending, c.final)
 		switch errno {
 		case 0:
 			c.sending = c.sending[n:]
@@ -146,7 +146,7 @@ func (c *Conn) rawFill(deadline time.Time) error {
 func (c *Conn) rawWrite() bool {
 	only := c.phase == rawCheckOnly
 	c.phase = rawWait // also when the write fails: what it has sent is sent
-	n, err := c.Write(c.rawOut, c.rawNow)
+	n, err := c.Write(c.rawOut, c.rawNow.time())
 	c.rawOut = c.rawOut[n:]
 	c.rawErr = err
 	return err != nil || only
@@ -211,7 +211,7 @@ const sendGrace = 100 * time.Millisecond
 // rawRoundTrip is RoundTrip on a plain TCP connection that is reused: three system calls where
 // a check, a write and a read that has to wait would be four.
 func (c *Conn) rawRoundTrip(out []byte, now, deadline time.Time) (sent int, err error) {
-	c.phase, c.rawOut, c.rawNow = rawCheck, out, now
+	c.phase, c.rawOut, c.rawNow = rawCheck, out, momentOf(now)
 	for {
 		err = c.rawLoop(deadline)
 		if err != ErrTimeout || c.phase == rawWait {
@@ -228,7 +228,7 @@ func (c *Conn) rawRoundTrip(out []byte, now, deadline time.Time) (sent int, err 
 
 // rawSendOnly is Send on a plain TCP connection that is reused.
 func (c *Conn) rawSendOnly(out []byte, now time.Time) (sent int, err error) {
-	c.phase, c.rawOut, c.rawNow = rawCheckOnly, out, now
+	c.phase, c.rawOut, c.rawNow = rawCheckOnly, out, momentOf(now)
 	err = c.rawLoop(time.Time{})
 	sent = len(out) - len(c.rawOut)
 	c.rawOut = nil
