@@ -304,8 +304,10 @@ func (c *Conn) readFailed(err error, deadline time.Time) error {
 func (c *Conn) Write(p []byte, now time.Time) (int, error) {
 	done := 0
 	for {
-		if err := c.armWrite(now); err != nil {
-			return done, err
+		if c.raw == nil || c.writeArmed != 0 { // else when it has to wait
+			if err := c.armWrite(now); err != nil {
+				return done, err
+			}
 		}
 		n, err := c.writeOnce(p[done:])
 		done += n

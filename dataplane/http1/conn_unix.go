@@ -114,7 +114,10 @@ func (c *Conn) onWritable(fd uintptr) bool {
 			c.sending = c.sending[n:]
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			return false
+			if c.writeArmed == 0 {
+				c.sendErr = c.armWrite(time.Now())
+			}
+			return c.sendErr != nil
 		default:
 			c.sendErr = os.NewSyscallError("write", errno)
 			return true
@@ -159,15 +162,15 @@ const endLook = time.Second
 func (c *Conn) rawAwait(deadline time.Time, inline Inline) error {
 	c.phase, c.until, c.inline = rawIdle, momentOf(deadline), inline
 	for {
-		if err := c.armRead(c.until.time()); err != nil {
-			return err
-		}
 		c.rawErr = nil
 		err := c.raw.Read(c.rawRead)
 		if err == nil {
 			return c.rawErr
 		}
 		if err = c.readFailed(err, c.until.time()); err != nil {
+			return err
+		}
+		if err = c.armRead(c.until.time()); err != nil {
 			return err
 		}
 	}
@@ -177,12 +180,15 @@ func (c *Conn) rawAwait(deadline time.Time, inline Inline) error {
 // wait, only when the descriptor had no more bytes at the last look: those that
 // have come since then, or come, wake it. An end of the stream that had come
 // with the last bytes does not, so the first wait is short, and a look follows.
+// Only waiting needs a deadline: a short connection has none.
 func (c *Conn) rawServe(fd uintptr) bool {
 	for {
 		if !c.rawRecv(fd) {
-			return false
+			c.rawErr = c.armRead(c.until.time())
+			return c.rawErr != nil
 		}
 		more := c.full
+		var look time.Time
 		for {
 			if c.rawErr != nil || c.inline == nil {
 				return true
@@ -191,16 +197,14 @@ func (c *Conn) rawServe(fd uintptr) bool {
 			if !again {
 				return true
 			}
-			c.until = momentOf(until)
-			if c.rawErr = c.armRead(now.Add(endLook)); c.rawErr != nil {
-				return true
-			}
+			c.until, look = momentOf(until), now.Add(endLook)
 			if c.w == c.r {
 				break
 			}
 		}
 		if !more {
-			return false
+			c.rawErr = c.armRead(look)
+			return c.rawErr != nil
 		}
 	}
 }
