@@ -38,12 +38,14 @@ type Conn struct {
 	r, w int     // buf.b[r:w] is unread
 	pin  int     // buf.b[:pin] is pinned
 	old  *buffer // a pinned buffer that buf has outgrown
-	full bool    // the last read filled all the room there was
 
-	writeStall  time.Duration
-	readArmed   moment
-	writeArmed  moment
-	limited     *io.LimitedReader // for splicing into this connection, once that was done
+	writeStall time.Duration
+	readArmed  moment
+	writeArmed moment
+	limited    *io.LimitedReader // for splicing into this connection, once that was done
+
+	full        bool // the last read filled all the room there was
+	final       bool // nothing follows what is written but the end of the stream
 	interrupted atomic.Bool
 
 	onClose  func() // nil: there is nothing to do
@@ -302,8 +304,10 @@ func (c *Conn) readFailed(err error, deadline time.Time) error {
 func (c *Conn) Write(p []byte, now time.Time) (int, error) {
 	done := 0
 	for {
-		if err := c.armWrite(now); err != nil {
-			return done, err
+		if c.raw == nil || c.writeArmed != 0 { // else when it has to wait
+			if err := c.armWrite(now); err != nil {
+				return done, err
+			}
 		}
 		n, err := c.writeOnce(p[done:])
 		done += n
@@ -318,6 +322,16 @@ func (c *Conn) Write(p []byte, now time.Time) (int, error) {
 		}
 		now = time.Now()
 	}
+}
+
+// WriteFinal is Write for bytes behind which the connection is closed at once:
+// where it can be, they leave together with the end of the stream, which is a
+// packet less for both sides.
+func (c *Conn) WriteFinal(p []byte, now time.Time) (int, error) {
+	c.final = true
+	n, err := c.Write(p, now)
+	c.final = false
+	return n, err
 }
 
 // writeOnce writes until p is written or the armed deadline passes.

@@ -30,7 +30,7 @@ type rawReader struct {
 	rawOut []byte // what to write before waiting
 	inline Inline
 	until  moment // the deadline of AwaitData
-	rawNow time.Time
+	rawNow moment
 	phase  rawPhase
 	rawErr error
 }
@@ -108,13 +108,16 @@ func (c *Conn) rawRecv(fd uintptr) bool {
 // descriptor may have become writable. It returns true when the write is over.
 func (c *Conn) onWritable(fd uintptr) bool {
 	for len(c.sending) > 0 {
-		n, errno := send(fd, c.sending)
+		n, errno := send(fd, c.sending, c.final)
 		switch errno {
 		case 0:
 			c.sending = c.sending[n:]
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			return false
+			if c.writeArmed == 0 {
+				c.sendErr = c.armWrite(time.Now())
+			}
+			return c.sendErr != nil
 		default:
 			c.sendErr = os.NewSyscallError("write", errno)
 			return true
@@ -146,7 +149,7 @@ func (c *Conn) rawFill(deadline time.Time) error {
 func (c *Conn) rawWrite() bool {
 	only := c.phase == rawCheckOnly
 	c.phase = rawWait // also when the write fails: what it has sent is sent
-	n, err := c.Write(c.rawOut, c.rawNow)
+	n, err := c.Write(c.rawOut, c.rawNow.time())
 	c.rawOut = c.rawOut[n:]
 	c.rawErr = err
 	return err != nil || only
@@ -159,15 +162,15 @@ const endLook = time.Second
 func (c *Conn) rawAwait(deadline time.Time, inline Inline) error {
 	c.phase, c.until, c.inline = rawIdle, momentOf(deadline), inline
 	for {
-		if err := c.armRead(c.until.time()); err != nil {
-			return err
-		}
 		c.rawErr = nil
 		err := c.raw.Read(c.rawRead)
 		if err == nil {
 			return c.rawErr
 		}
 		if err = c.readFailed(err, c.until.time()); err != nil {
+			return err
+		}
+		if err = c.armRead(c.until.time()); err != nil {
 			return err
 		}
 	}
@@ -177,12 +180,15 @@ func (c *Conn) rawAwait(deadline time.Time, inline Inline) error {
 // wait, only when the descriptor had no more bytes at the last look: those that
 // have come since then, or come, wake it. An end of the stream that had come
 // with the last bytes does not, so the first wait is short, and a look follows.
+// Only waiting needs a deadline: a short connection has none.
 func (c *Conn) rawServe(fd uintptr) bool {
 	for {
 		if !c.rawRecv(fd) {
-			return false
+			c.rawErr = c.armRead(c.until.time())
+			return c.rawErr != nil
 		}
 		more := c.full
+		var look time.Time
 		for {
 			if c.rawErr != nil || c.inline == nil {
 				return true
@@ -191,16 +197,14 @@ func (c *Conn) rawServe(fd uintptr) bool {
 			if !again {
 				return true
 			}
-			c.until = momentOf(until)
-			if c.rawErr = c.armRead(now.Add(endLook)); c.rawErr != nil {
-				return true
-			}
+			c.until, look = momentOf(until), now.Add(endLook)
 			if c.w == c.r {
 				break
 			}
 		}
 		if !more {
-			return false
+			c.rawErr = c.armRead(look)
+			return c.rawErr != nil
 		}
 	}
 }
@@ -211,7 +215,7 @@ const sendGrace = 100 * time.Millisecond
 // rawRoundTrip is RoundTrip on a plain TCP connection that is reused: three system calls where
 // a check, a write and a read that has to wait would be four.
 func (c *Conn) rawRoundTrip(out []byte, now, deadline time.Time) (sent int, err error) {
-	c.phase, c.rawOut, c.rawNow = rawCheck, out, now
+	c.phase, c.rawOut, c.rawNow = rawCheck, out, momentOf(now)
 	for {
 		err = c.rawLoop(deadline)
 		if err != ErrTimeout || c.phase == rawWait {
@@ -228,7 +232,7 @@ func (c *Conn) rawRoundTrip(out []byte, now, deadline time.Time) (sent int, err 
 
 // rawSendOnly is Send on a plain TCP connection that is reused.
 func (c *Conn) rawSendOnly(out []byte, now time.Time) (sent int, err error) {
-	c.phase, c.rawOut, c.rawNow = rawCheckOnly, out, now
+	c.phase, c.rawOut, c.rawNow = rawCheckOnly, out, momentOf(now)
 	err = c.rawLoop(time.Time{})
 	sent = len(out) - len(c.rawOut)
 	c.rawOut = nil

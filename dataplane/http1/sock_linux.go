@@ -5,6 +5,8 @@ package http1
 import (
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // recv and send are recv(2) and send(2) on a socket that does not block. They
@@ -19,8 +21,14 @@ func recv(fd uintptr, p []byte) (int, syscall.Errno) {
 	return int(n), errno
 }
 
-func send(fd uintptr, p []byte) (int, syscall.Errno) {
+// With more, the kernel may hold the bytes back for those that follow, or for
+// the end of the stream: for 200 ms at most.
+func send(fd uintptr, p []byte, more bool) (int, syscall.Errno) {
+	flags := uintptr(syscall.MSG_DONTWAIT | syscall.MSG_NOSIGNAL)
+	if more {
+		flags |= unix.MSG_MORE
+	}
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
-		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
+		flags, 0, 0)
 	return int(n), errno
 }

@@ -11,7 +11,7 @@ func recv(fd uintptr, p []byte) (int, syscall.Errno) {
 	return n, errnoOf(err)
 }
 
-func send(fd uintptr, p []byte) (int, syscall.Errno) {
+func send(fd uintptr, p []byte, _ bool) (int, syscall.Errno) {
 	n, err := syscall.Write(int(fd), p)
 	return n, errnoOf(err)
 }

@@ -34,18 +34,26 @@ func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
 }
 
 // lingers reports whether the client may still be sending when its connection is
-// closed. One that has asked for the close itself, by a request without a body,
-// has said all it had to say, unless it sends an empty line behind it.
+// closed.
 func (ex *exchange) lingers(reason Reason) bool {
 	switch {
 	case reason == ReasonShutdown && ex.status == 101, reason == ReasonEndpointDrained:
 		return true // the client has been told of the end, and may have more to say
 	case !ex.closing, ex.status == 0, ex.status == 101, reason == ReasonClientGone, reason == ReasonClientStalled:
 		return false
-	case ex.req.Close && ex.req.ContentLength <= 0 && !ex.req.Chunked:
-		return ex.c.Pending()
 	}
-	return true
+	return !ex.partsAtOnce()
+}
+
+// partsAtOnce reports whether the client's connection can be closed as soon as
+// the answer is written: it has asked for that itself by a request without a
+// body, behind which nothing may come (RFC 9112, 9.6), and not even an empty line
+// has.
+func (ex *exchange) partsAtOnce() bool {
+	if !ex.parts && ex.closing {
+		ex.parts = ex.req.Close && ex.req.ContentLength <= 0 && !ex.req.Chunked && !ex.c.Pending()
+	}
+	return ex.parts
 }
 
 // finishUpstream ends the upload and keeps the connection to the endpoint if it
@@ -140,7 +148,7 @@ func (ex *exchange) record(reason Reason, end time.Time) {
 	r := &ex.rec
 	*r = Record{
 		Start: ex.start, Duration: end.Sub(ex.start), Connect: ex.connect, UpstreamHeader: ex.header,
-		Client: ex.c.addr, Method: ex.req.Method, Host: ex.req.Host, Path: ex.req.Path, Query: ex.req.Query,
+		Client: ex.addr, Method: ex.req.Method, Host: ex.req.Host, Path: ex.req.Path, Query: ex.req.Query,
 		RequestID: ex.id, Status: ex.status, Reason: reason, Detail: ex.detail, Attempts: ex.attempts, Stopped: ex.stopped,
 		WouldLimit: ex.wouldLimit, BytesIn: ex.reqBody.Payload(), BytesOut: ex.resBody.Payload(),
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -40,7 +41,8 @@ type exchange struct {
 
 // state is what an exchange forgets when it ends.
 type state struct {
-	c *client
+	c    *client
+	addr netip.AddrPort // the client of the request: the connection's, or whom that speaks for
 
 	// receive
 	reqBody  http1.Body
@@ -87,6 +89,7 @@ type state struct {
 	resBody    http1.Body
 	status     int // that was written to the client; 0: nothing yet
 	closing    bool
+	parts      bool // the connection closes with the last byte of the answer
 	endless    bool // only the end of the connection says where the answer ends
 	upSpent    bool // the upstream connection cannot be used again
 	detail     string
@@ -115,7 +118,7 @@ func (ex *exchange) serve() (end time.Time, keep bool) {
 
 // begin makes the exchange ready for a request whose first bytes are there.
 func (ex *exchange) begin(c *client) {
-	ex.c = c
+	ex.c, ex.addr = c, c.peer
 	ex.start = time.Now()
 	ex.now = ex.start
 	ex.series = ex.p.unmatched

@@ -114,7 +114,7 @@ func (ex *exchange) appendBelieved(out []byte) []byte {
 	out = ex.appendChain(out)
 	out = appendAddr(out, c.peer.Addr())
 	out = append(out, "\r\nX-Real-IP: "...)
-	out = c.addr.Addr().AppendTo(out)
+	out = ex.addr.Addr().AppendTo(out)
 	out = append(out, "\r\nX-Forwarded-Proto: "...)
 	if proto := ex.said(http1.XForwardedProto); bytes.EqualFold(proto, []byte("https")) {
 		out = append(out, "https\r\n"...)
@@ -210,7 +210,7 @@ func (ex *exchange) findClient() {
 			if !ok {
 				return
 			}
-			c.addr = addr
+			ex.addr = addr
 			if !c.p.trusted.Has(addr.Addr()) {
 				return
 			}

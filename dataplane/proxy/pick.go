@@ -93,7 +93,7 @@ func (ex *exchange) hashKey(k *plan.HashKey) (key uint64, ok bool) {
 	var value []byte
 	switch k.Source {
 	case plan.HashSourceIP:
-		if a := ex.c.addr.Addr(); a.IsValid() {
+		if a := ex.addr.Addr(); a.IsValid() {
 			b := a.As16()
 			return upstream.Hash(b[:]), true
 		}

@@ -162,7 +162,6 @@ func (c *client) end() {
 
 // begin lends an exchange to the request whose first bytes are there.
 func (c *client) begin() *exchange {
-	c.addr = c.peer
 	ex := c.p.exchanges.Get().(*exchange)
 	ex.begin(c)
 	return ex
@@ -227,7 +226,6 @@ type client struct {
 type clientState struct {
 	life  Life
 	peer  netip.AddrPort // whose the connection is
-	addr  netip.AddrPort // the client of the request: peer, or whom it speaks for
 	ex    *exchange      // of a request that was begun
 	until time.Time      // until when the next request is waited for
 	begun bool           // the head of a request was read
@@ -251,7 +249,6 @@ func (p *Proxy) lendClient(nc net.Conn, life Life) *client {
 	}
 	c.Reset(nc, p.clients.WriteTimeout)
 	c.life, c.peer = life, life.Peer().Addr
-	c.addr = c.peer
 	c.trusted = p.trusted.Has(c.peer.Addr())
 	return c
 }

@@ -79,7 +79,7 @@ func (ex *exchange) limitRate() Reason {
 func (ex *exchange) limitKey(k *plan.LimitKey) (key []byte) {
 	switch k.Source {
 	case plan.LimitByClientIP:
-		ex.ip = limitedIP(ex.c.addr.Addr())
+		ex.ip = limitedIP(ex.addr.Addr())
 		return ex.ip[:]
 	case plan.LimitByHeader:
 		key, _ = ex.req.Header(k.Name)

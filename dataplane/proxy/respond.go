@@ -51,7 +51,12 @@ func (ex *exchange) respond() Reason {
 	}
 	ex.out = appendPiece(ex.out, p, encode, ex.resBody.Done())
 	ex.status, ex.endless = ex.res.Status, endless
-	if _, err := ex.c.Write(ex.out, ex.now); err != nil {
+	if ex.resBody.Done() && ex.partsAtOnce() {
+		_, err = ex.c.WriteFinal(ex.out, ex.now)
+	} else {
+		_, err = ex.c.Write(ex.out, ex.now)
+	}
+	if err != nil {
 		return clientWriteReason(err)
 	}
 	return ex.stream(encode)

@@ -119,7 +119,7 @@ func (ex *exchange) pumpPiece(until time.Time, now *time.Time, pace *pace) (n in
 		ex.keep.lose()
 		n, srcErr, dstErr = b.Splice(ex.up, began, until)
 		*now = time.Now()
-		if counts && n < http1.SpliceStep && !ex.c.Pending() { // else the endpoint was the slow one
+		if counts && !b.Done() && n < http1.SpliceStep && !ex.c.Pending() { // else the endpoint was the slow one
 			pace.waited += now.Sub(began)
 		}
 		return n, srcErr, dstErr
