@@ -204,7 +204,7 @@ func TestAReplicaThatIsStoppedUnderLoadLosesNothing(t *testing.T) {
 	if got := <-slow; got != "200 slow and whole" {
 		t.Errorf("the slow response: %q", got)
 	}
-	if _, _, err := c.Read(ctx); err == nil || ctx.Err() != nil {
+	if _, _, err := c.Read(ctx); websocket.CloseStatus(err) != websocket.StatusGoingAway {
 		t.Errorf("the WebSocket ended with %v", err)
 	}
 	if code := one.exit(); code != exitFailed {

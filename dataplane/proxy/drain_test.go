@@ -121,6 +121,40 @@ func TestTunnelsMayHaveLessTimeThanRequests(t *testing.T) {
 	})
 }
 
+// TestAWebSocketThatIsStoppedGetsACloseFrame says what the client reads last.
+func TestAWebSocketThatIsStoppedGetsACloseFrame(t *testing.T) {
+	const ping, text, going = "\x89\x00", "\x81\x05hello", "\x88\x02\x03\xe9"
+	for name, c := range map[string]struct{ said, want string }{
+		"between frames":                {ping + text, ping + text + going},
+		"before the first":              {"", going},
+		"between fragments":             {"\x01\x02he\x00\x02ll", "\x01\x02he\x00\x02ll" + going},
+		"not inside a frame":            {text + "\x82\x05a", text + "\x82\x05a"},
+		"not inside the head of one":    {text + "\x82", text + "\x82"},
+		"not behind the endpoint's own": {going, going},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bed) {
+				b.backend(backendAddr, func(nc net.Conn, r *bufio.Reader) {
+					if _, err := http.ReadRequest(r); err != nil {
+						return
+					}
+					_, _ = io.WriteString(nc, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"+c.said)
+					_, _ = io.Copy(io.Discard, r)
+				})
+				b.apply(onePool(backendAddr))
+				client := b.dial()
+				client.upgrade()
+				began := time.Now()
+				go b.srv.Drain(t.Context(), server.DrainTimes{Timeout: time.Minute, Upgraded: time.Minute})
+				got, err := io.ReadAll(client.r)
+				if d := time.Since(began); string(got) != c.want || err != nil || d != time.Minute {
+					t.Errorf("the client read %q, %v after %s, want %q", got, err, d, c.want)
+				}
+			})
+		})
+	}
+}
+
 // draining is onePool with a time for leaving endpoints, and their states.
 func draining(timeout time.Duration, states map[string]plan.EndpointState) plan.Plan {
 	p := onePool()

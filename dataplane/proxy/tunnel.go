@@ -44,9 +44,9 @@ func (ex *exchange) tunnel() Reason {
 				ends.fail(ReasonInternal)
 			}
 		}()
-		ends.pass(ex, &ex.reqBody, ex.up, ReasonClientGone, ReasonResponseCut)
+		ends.pass(ex, &ex.reqBody, ex.up, nil, ReasonClientGone, ReasonResponseCut)
 	}()
-	ends.pass(ex, &ex.resBody, &ex.c.Conn, ReasonResponseCut, ReasonClientGone)
+	ends.pass(ex, &ex.resBody, &ex.c.Conn, new(frames), ReasonResponseCut, ReasonClientGone)
 	<-done
 	ends.finish()
 	ex.c.Resume() // for what is left to be read
@@ -67,11 +67,12 @@ type tunnelEnds struct {
 func (e *tunnelEnds) reason() Reason { return Reason(e.why.Load()) }
 
 // pass moves bytes one way until the source ends. srcGone and dstGone are the
-// reasons for a failure of either side, which cuts the tunnel.
-func (e *tunnelEnds) pass(ex *exchange, b *http1.Body, dst *http1.Conn, srcGone, dstGone Reason) {
+// reasons for a failure of either side, which cuts the tunnel. With followed, a
+// tunnel that is stopped ends with a Close frame where one may stand.
+func (e *tunnelEnds) pass(ex *exchange, b *http1.Body, dst *http1.Conn, followed *frames, srcGone, dstGone Reason) {
 	idle := ex.rule.timeouts.StreamIdle
 	for now := e.started; ; now = time.Now() {
-		n, srcErr, dstErr := passPiece(b, dst, now, e.until(idle))
+		n, srcErr, dstErr := passPiece(b, dst, followed, now, e.until(idle))
 		if n > 0 {
 			e.active.Store(int64(time.Since(e.started)))
 		}
@@ -83,7 +84,10 @@ func (e *tunnelEnds) pass(ex *exchange, b *http1.Body, dst *http1.Conn, srcGone,
 			e.fail(dstGone)
 			return
 		case srcErr == io.EOF, srcErr == http1.ErrInterrupted:
-			if dst.CloseWrite() != nil {
+			if srcErr != io.EOF && followed != nil && followed.between() {
+				_, dstErr = dst.Write(goingAway, time.Now())
+			}
+			if dstErr != nil || dst.CloseWrite() != nil {
 				e.fail(dstGone)
 			}
 			return
@@ -107,12 +111,17 @@ func (e *tunnelEnds) until(idle time.Duration) time.Time {
 	return e.started.Add(time.Duration(e.active.Load()) + idle)
 }
 
-func passPiece(b *http1.Body, dst *http1.Conn, now, deadline time.Time) (n int64, srcErr, dstErr error) {
-	if b.CanSplice(dst) {
+// passPiece moves what there is to move. What is followed has to be seen, and so
+// is copied.
+func passPiece(b *http1.Body, dst *http1.Conn, followed *frames, now, deadline time.Time) (n int64, srcErr, dstErr error) {
+	if followed == nil && b.CanSplice(dst) {
 		return b.Splice(dst, now, deadline)
 	}
 	p, srcErr := b.Next(deadline)
 	if len(p) > 0 {
+		if followed != nil {
+			followed.pass(p)
+		}
 		_, dstErr = dst.Write(p, time.Now())
 	}
 	return int64(len(p)), srcErr, dstErr
@@ -136,8 +145,8 @@ const stopGrace = time.Second
 
 // stop ends the tunnel from outside, at any time and from any goroutine: nothing
 // more is read, what was read is passed on, and both sides are told that nothing
-// more comes, as at the end of a stream. What bytes mean is the peers' business,
-// so there is no close frame.
+// more comes, as at the end of a stream; the client by a Close frame, 1001 (going
+// away), unless the endpoint is in the middle of a frame.
 func (e *tunnelEnds) stop(reason Reason) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
