@@ -17,13 +17,14 @@ import (
 	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 )
 
 // TestSwapsLeaveTunnelsAndDownloadsAlone swaps the plan all the time while 50
 // tunnels and 50 long downloads are open and requests go on. Each swap replaces
 // the rule, and the pool every other time.
 func TestSwapsLeaveTunnelsAndDownloadsAlone(t *testing.T) {
-	const swaps, held, chunk = 3000, 50, "0123456789abcdef"
+	const swaps, held, chunk = 10_000, 50, "0123456789abcdef"
 	release := make(chan struct{})
 	var addrs []netip.AddrPort
 	for range 2 {
@@ -72,8 +73,8 @@ func TestSwapsLeaveTunnelsAndDownloadsAlone(t *testing.T) {
 		if g%10 == 0 {
 			tunnels[g/10%held].echo(t, fmt.Sprintf("after swap %06d", g))
 		}
-		for target := requests.Load() + 1; requests.Load() < target && !t.Failed(); {
-			time.Sleep(50 * time.Microsecond) // load between every two swaps
+		for target := int64(g / 2); requests.Load() < target && !t.Failed(); {
+			time.Sleep(50 * time.Microsecond) // load between any two swaps
 		}
 		switch g {
 		case swaps / 10:
@@ -101,6 +102,77 @@ func TestSwapsLeaveTunnelsAndDownloadsAlone(t *testing.T) {
 		t.Errorf("goroutines grew from %d to %d", early.goroutines, late.goroutines)
 	}
 	stop()
+}
+
+// Turns were numbers: with an endpoint more or less the same number was another
+// endpoint's, so that one that came and went gave some of the others 200 requests
+// and some 534.
+//
+// TestSwapsDoNotSkewTheBalance swaps the plan between any two requests, at times
+// with an endpoint more or less: of the endpoints that stay, each gets its share.
+func TestSwapsDoNotSkewTheBalance(t *testing.T) {
+	const stay, requests = 5, 2000
+	var counts [stay + 1]atomic.Int64
+	var addrs []netip.AddrPort
+	for i := range counts {
+		s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { counts[i].Add(1) }))
+		defer s.Close()
+		addrs = append(addrs, s.Listener.Addr().(*net.TCPAddr).AddrPort())
+	}
+	for name, c := range map[string]struct {
+		swap func(g int) plan.Plan
+		skew int64 // the most that two endpoints may differ by
+	}{
+		"without swaps":                 {func(int) plan.Plan { return balancedPlan(0, addrs[:stay]) }, 1},
+		"the rule is replaced":          {func(g int) plan.Plan { return balancedPlan(g, addrs[:stay]) }, 1},
+		"an endpoint comes and goes":    {func(g int) plan.Plan { return balancedPlan(g, addrs[:stay+g%2]) }, 2},
+		"and does so at every 7th swap": {func(g int) plan.Plan { return balancedPlan(g, addrs[:stay+g/7%2]) }, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for i := range counts {
+				counts[i].Store(0)
+			}
+			e := dataplane.New(dataplane.Config{HTTP: "127.0.0.1:0", DrainTimeout: 10 * time.Second})
+			if err := e.Apply(c.swap(0)); err != nil {
+				t.Fatal(err)
+			}
+			stop := runEngine(t, e)
+			client := &http.Client{Transport: &http.Transport{}}
+			for g := range requests {
+				res, err := client.Get("http://" + e.Addr("http").String() + "/")
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = res.Body.Close() // it is empty
+				if err := e.Apply(c.swap(g + 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			client.CloseIdleConnections()
+			stop()
+			low, high := counts[0].Load(), counts[0].Load()
+			for i := range stay {
+				low, high = min(low, counts[i].Load()), max(high, counts[i].Load())
+			}
+			t.Logf("between %d and %d requests", low, high)
+			if high-low > c.skew {
+				t.Errorf("between %d and %d requests to an endpoint", low, high)
+			}
+		})
+	}
+}
+
+// balancedPlan is plan number g, over these endpoints one after the other.
+func balancedPlan(g int, addrs []netip.AddrPort) plan.Plan {
+	p := swapPlan(g, addrs[:1])
+	key := p.Pools[0].Key
+	key.Policy.LoadBalancing.Balancer = plan.RoundRobin
+	p.Routes[0].Rules[0].Legs[0].Pool = key
+	p.Pools[0] = plan.Pool{Key: key}
+	for _, a := range addrs {
+		p.Pools[0].Endpoints = append(p.Pools[0].Endpoints, plan.Endpoint{Addr: a})
+	}
+	return p
 }
 
 // holdHandler echoes at /tunnel, answers /download in two halves, the second when

@@ -25,6 +25,7 @@ type traffic struct {
 	host    string
 	stop    chan struct{}
 	clients sync.WaitGroup
+	began   time.Time
 	sent    atomic.Int64
 	good    atomic.Int64
 
@@ -33,12 +34,34 @@ type traffic struct {
 }
 
 func newTraffic(t *testing.T, host string, address func() string) *traffic {
-	return &traffic{t: t, address: address, host: host, stop: make(chan struct{})}
+	return &traffic{t: t, address: address, host: host, began: time.Now(), stop: make(chan struct{})}
 }
 
 // keepAlive adds clients that keep their connections until they are asked to
 // close them, and upload with every other request.
 func (l *traffic) keepAlive(n int, pause time.Duration) { l.add(n, pause, false) }
+
+// steady adds clients that keep their connections and send a number of requests
+// per second together, as long as the machine can: one that is late makes up for
+// it. Every eighth is an upload.
+func (l *traffic) steady(clients, perSecond int) {
+	every := time.Second * time.Duration(clients) / time.Duration(perSecond)
+	for n := range clients {
+		l.clients.Go(func() {
+			c := &loadClient{load: l}
+			defer c.close()
+			for i, next := n, time.Now(); ; i++ {
+				next = next.Add(every)
+				select {
+				case <-l.stop:
+					return
+				case <-time.After(time.Until(next)):
+				}
+				l.one(c, i%8 == 0)
+			}
+		})
+	}
+}
 
 // churn adds clients that make a connection for each request.
 func (l *traffic) churn(n int, pause time.Duration) { l.add(n, pause, true) }
@@ -54,19 +77,23 @@ func (l *traffic) add(n int, pause time.Duration, churn bool) {
 					return
 				case <-time.After(pause):
 				}
-				l.sent.Add(1)
-				err := c.ask(i%2 == 0)
-				if err != nil {
-					l.fail(err)
-				} else {
-					l.good.Add(1)
-				}
-				if err != nil || churn {
+				l.one(c, i%2 == 0)
+				if churn {
 					c.close()
 				}
 			}
 		})
 	}
+}
+
+func (l *traffic) one(c *loadClient, upload bool) {
+	l.sent.Add(1)
+	if err := c.ask(upload); err != nil {
+		l.fail(err)
+		c.close()
+		return
+	}
+	l.good.Add(1)
 }
 
 func (l *traffic) fail(err error) {
@@ -94,7 +121,7 @@ func (l *traffic) end() {
 	l.t.Helper()
 	close(l.stop)
 	l.clients.Wait()
-	l.t.Logf("%d requests, %d failed", l.sent.Load(), len(l.failures))
+	l.t.Logf("%d requests, %.0f per second, %d failed", l.sent.Load(), float64(l.sent.Load())/time.Since(l.began).Seconds(), len(l.failures))
 	for i, f := range l.failures {
 		if i == 10 {
 			break

@@ -92,6 +92,7 @@ func (p *Pool) publish(r *roster) (panicChanged bool) {
 		slices.SortFunc(next.open, func(a, b *Endpoint) int { return a.Addr.Compare(b.Addr) })
 	}
 	old := p.members.Swap(next)
+	p.keepTurn(old.open, next.open)
 	if p.Breaker != nil {
 		p.Breaker.SetEndpoints(len(next.open))
 	}

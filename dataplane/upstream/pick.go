@@ -3,6 +3,7 @@ package upstream
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
@@ -194,6 +195,23 @@ func (p *Pool) inTurn(open []*Endpoint, t int64, ramping bool) (e *Endpoint) {
 		}
 	}
 	return e
+}
+
+// keepTurn lets the turns go on where they were when others take requests from
+// now on; p.mu is held. By number alone the same turn would be another endpoint's,
+// and some would be passed over, or come again, at every change. Turns that are
+// taken meanwhile are too few to matter.
+func (p *Pool) keepTurn(before, now []*Endpoint) {
+	if len(before) == 0 || len(now) == 0 {
+		return
+	}
+	turn, n := p.turn.Load(), uint64(len(before))
+	for i := range min(n, maxTurns) {
+		if at := slices.Index(now, before[(turn+i)%n]); at >= 0 {
+			p.turn.Store(turn/n*uint64(len(now)) + uint64(at))
+			return
+		}
+	}
 }
 
 // maxTurns bounds the endpoints that a request passes over.
