@@ -1,0 +1,185 @@
+package controllers
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	// pollInterval is between the begins of two rounds.
+	pollInterval = time.Second
+	// pollTimeout bounds the wait for one replica.
+	pollTimeout = time.Second
+	// pollHoldOff is between news and the round that they lead to, so that the
+	// other replicas, which have the same news, have most likely applied them.
+	pollHoldOff = 50 * time.Millisecond
+	// pollWorkers is how many replicas are asked at the same time.
+	pollWorkers = 16
+	// refreshPause is between two statuses that are looked at only because the
+	// number of replicas has changed; it leaves half of statusQPS to the others.
+	refreshPause = 40 * time.Millisecond
+)
+
+// poller asks the ready replicas what they serve while this replica writes
+// statuses, and has the statuses looked at that depend on the answers. It asks in
+// rounds, which follow news (verdicts, replicas, the Lease) or a round that did not
+// find everything served, and only about what is not known to be served: without
+// news, and with all served, there is none.
+//
+// Its fields belong to the goroutine of run.
+type poller struct {
+	writer  *statusWriter
+	census  *census
+	peers   Peers
+	metrics *metrics
+	log     logr.Logger
+	said    throttle
+
+	woke   time.Time               // when the first news since the round before came; zero: none
+	latest map[types.UID]int64     // what was wanted in the round before; nil: it was not leading
+	waits  map[types.UID]time.Time // since when new ones of these are not served by all
+}
+
+// run polls until ctx ends.
+func (p *poller) run(ctx context.Context) error {
+	round, settled := stopped(), stopped()
+	defer round.Stop()
+	defer settled.Stop()
+	waiting := false // for a round
+	var last, settles time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.writer.asks:
+			if at := p.census.settles(); !at.Equal(settles) {
+				settles = at
+				settled.Reset(time.Until(at))
+			}
+			if p.woke.IsZero() {
+				p.woke = time.Now()
+			}
+			if !waiting {
+				waiting = true
+				round.Reset(max(pollHoldOff, time.Until(last.Add(pollInterval))))
+			}
+		case <-round.C:
+			last = time.Now()
+			if waiting = p.round(ctx); waiting {
+				round.Reset(time.Until(last.Add(pollInterval)))
+			}
+		case <-settled.C:
+			p.writer.refresh(refreshPause)
+		}
+	}
+}
+
+// stopped returns a timer that does not fire before it is reset.
+func stopped() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// round asks every replica about which there is something to ask. It returns
+// whether there has to be another one.
+func (p *poller) round(ctx context.Context) (again bool) {
+	verdicts, leading := p.writer.latest()
+	if !leading {
+		p.latest, p.waits, p.woke = nil, nil, time.Time{}
+		p.metrics.replicasBehind.Set(0)
+		return false
+	}
+	routes := make(map[types.UID]objectKey)
+	wanted := make(map[types.UID]int64)
+	for key, v := range verdicts {
+		if v.inForce {
+			routes[v.uid], wanted[v.uid] = key, v.generation
+		}
+	}
+	p.note(wanted)
+	questions := p.census.questions(wanted)
+	p.ask(ctx, questions)
+	asked := make(map[types.UID]struct{})
+	for _, q := range questions {
+		for _, uid := range q.uids {
+			asked[types.UID(uid)] = struct{}{}
+		}
+	}
+	for uid := range asked {
+		p.writer.nudge(routes[uid])
+	}
+	p.metrics.replicasBehind.Set(float64(p.census.behind(wanted)))
+	open := p.census.questions(wanted)
+	p.measure(open, time.Now())
+	return len(open) > 0
+}
+
+// ask asks all, some at a time, and takes the answers down.
+func (p *poller) ask(ctx context.Context, questions []question) {
+	var workers sync.WaitGroup
+	slots := make(chan struct{}, pollWorkers)
+	for _, q := range questions {
+		slots <- struct{}{}
+		workers.Go(func() {
+			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(ctx, pollTimeout)
+			defer cancel()
+			served, err := p.peers.Served(ctx, q.to.addr, q.uids)
+			p.census.hear(q, served, err)
+			p.count(q, err)
+		})
+	}
+	workers.Wait()
+}
+
+func (p *poller) count(q question, err error) {
+	result := pollAnswered
+	switch {
+	case isMute(err):
+		result = pollUnsupported
+	case err != nil:
+		result = pollFailed
+		if p.said.allow(q.to.String()) {
+			p.log.Info("a replica does not say what it serves", "replica", q.to.String(), "err", err.Error())
+		}
+	}
+	p.metrics.replicaPolls.WithLabelValues(result).Inc()
+}
+
+// note notes which versions of routes are new since the round before.
+func (p *poller) note(wanted map[types.UID]int64) {
+	if p.latest == nil {
+		p.waits = make(map[types.UID]time.Time)
+	} else {
+		for uid, generation := range wanted {
+			if p.latest[uid] != generation {
+				p.waits[uid] = p.woke
+			}
+		}
+	}
+	p.latest, p.woke = wanted, time.Time{}
+}
+
+// measure ends the waits for versions about which no question is open.
+func (p *poller) measure(open []question, now time.Time) {
+	still := make(map[types.UID]struct{})
+	for _, q := range open {
+		for _, uid := range q.uids {
+			still[types.UID(uid)] = struct{}{}
+		}
+	}
+	for uid, since := range p.waits {
+		if _, ok := still[uid]; ok {
+			continue
+		}
+		delete(p.waits, uid)
+		if _, ok := p.latest[uid]; ok {
+			p.metrics.programmed.Observe(now.Sub(since).Seconds())
+		}
+	}
+}
