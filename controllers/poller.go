@@ -101,22 +101,28 @@ func (p *poller) round(ctx context.Context) (again bool) {
 			routes[v.uid], wanted[v.uid] = key, v.generation
 		}
 	}
-	p.note(wanted)
 	questions := p.census.questions(wanted)
+	asked := about(questions)
+	p.note(asked, wanted)
 	p.ask(ctx, questions)
-	asked := make(map[types.UID]struct{})
-	for _, q := range questions {
-		for _, uid := range q.uids {
-			asked[types.UID(uid)] = struct{}{}
-		}
-	}
 	for uid := range asked {
 		p.writer.nudge(routes[uid])
 	}
 	p.metrics.replicasBehind.Set(float64(p.census.behind(wanted)))
-	open := p.census.questions(wanted)
+	open := about(p.census.questions(wanted))
 	p.measure(open, time.Now())
 	return len(open) > 0
+}
+
+// about returns the routes that questions are about.
+func about(questions []question) map[types.UID]struct{} {
+	uids := make(map[types.UID]struct{})
+	for _, q := range questions {
+		for _, uid := range q.uids {
+			uids[types.UID(uid)] = struct{}{}
+		}
+	}
+	return uids
 }
 
 // ask asks all, some at a time, and takes the answers down.
@@ -151,13 +157,15 @@ func (p *poller) count(q question, err error) {
 	p.metrics.replicaPolls.WithLabelValues(result).Inc()
 }
 
-// note notes which versions of routes are new since the round before.
-func (p *poller) note(wanted map[types.UID]int64) {
+// note notes which of the routes that are asked about are new, or have a new
+// version, since the round before. Of a replica that has only begun to write
+// statuses none is: it does not know since when.
+func (p *poller) note(asked map[types.UID]struct{}, wanted map[types.UID]int64) {
 	if p.latest == nil {
 		p.waits = make(map[types.UID]time.Time)
 	} else {
-		for uid, generation := range wanted {
-			if p.latest[uid] != generation {
+		for uid := range asked {
+			if p.latest[uid] != wanted[uid] {
 				p.waits[uid] = p.woke
 			}
 		}
@@ -166,15 +174,9 @@ func (p *poller) note(wanted map[types.UID]int64) {
 }
 
 // measure ends the waits for versions about which no question is open.
-func (p *poller) measure(open []question, now time.Time) {
-	still := make(map[types.UID]struct{})
-	for _, q := range open {
-		for _, uid := range q.uids {
-			still[types.UID(uid)] = struct{}{}
-		}
-	}
+func (p *poller) measure(open map[types.UID]struct{}, now time.Time) {
 	for uid, since := range p.waits {
-		if _, ok := still[uid]; ok {
+		if _, ok := open[uid]; ok {
 			continue
 		}
 		delete(p.waits, uid)

@@ -144,6 +144,7 @@ func (w *statusWriter) follow() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.term = nil
+	signal(w.asks)
 	w.metrics.statusLeader.Set(0)
 }
 
