@@ -129,24 +129,32 @@ func (m *member) ask(q *question, wanted map[types.UID]int64, worth func(told, i
 	}
 }
 
-// hear takes the answer to q: what is served, or why there is no answer.
-func (c *census) hear(q question, served []int64, err error) {
+// hear takes the answer to q: what is served, or why there is no answer. It
+// returns the routes of which something new is known.
+func (c *census) hear(q question, served []int64, err error) (news []types.UID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := c.members[q.to]
 	if m == nil {
-		return // it went while it was asked
+		return nil // it went while it was asked
 	}
-	m.mute = isMute(err)
-	m.silent = err != nil && !m.mute
+	mute := isMute(err)
+	silent := err != nil && !mute
+	turned := mute != m.mute || silent != m.silent
+	m.mute, m.silent = mute, silent
 	for i, uid := range q.uids {
-		t := m.told[types.UID(uid)]
-		t.asked = q.generations[i]
+		uid := types.UID(uid)
+		before := m.told[uid]
+		t := told{served: before.served, asked: q.generations[i]}
 		if err == nil {
 			t.served = served[i]
 		}
-		m.told[types.UID(uid)] = t
+		m.told[uid] = t
+		if turned || t != before {
+			news = append(news, uid)
+		}
 	}
+	return news
 }
 
 // behind counts the replicas that do not serve, as far as is known, all that is

@@ -169,6 +169,26 @@ func TestOnlyWhatIsNotKnownToBeServedIsAsked(t *testing.T) {
 	}
 }
 
+func TestOnlyAnAnswerThatSaysSomethingNewIsNews(t *testing.T) {
+	r := testReplicas(1)[0]
+	x := &census{}
+	x.meet([]replica{r}, true, time.Now())
+	dead := errors.New("connection refused")
+	for i, step := range []struct {
+		asked, served int64
+		err           error
+		news          bool
+	}{
+		{3, 2, nil, true}, {3, 2, nil, false}, {3, 0, dead, true}, {3, 0, dead, false}, {4, 0, dead, true}, {4, 0, errMute, true},
+		{4, 2, nil, true}, {4, 3, nil, true}, {4, 3, nil, false},
+	} {
+		news := x.hear(question{r, []string{"1"}, []int64{step.asked}}, []int64{step.served}, step.err)
+		if (len(news) > 0) != step.news {
+			t.Errorf("answer %d: news %v", i, news)
+		}
+	}
+}
+
 func TestAReplicaThatWasGoneIsAskedAnewAboutEverything(t *testing.T) {
 	all := testReplicas(2)
 	x := &census{}

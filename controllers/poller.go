@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -40,6 +41,8 @@ type poller struct {
 	said    throttle
 
 	woke   time.Time               // when the first news since the round before came; zero: none
+	met    time.Time               // census.settles at the round before
+	open   map[types.UID]struct{}  // routes about which the round before left questions
 	latest map[types.UID]int64     // what was wanted in the round before; nil: it was not leading
 	waits  map[types.UID]time.Time // since when new ones of these are not served by all
 }
@@ -90,7 +93,7 @@ func stopped() *time.Timer {
 func (p *poller) round(ctx context.Context) (again bool) {
 	verdicts, leading := p.writer.latest()
 	if !leading {
-		p.latest, p.waits, p.woke = nil, nil, time.Time{}
+		p.open, p.latest, p.waits, p.woke = nil, nil, nil, time.Time{}
 		p.metrics.replicasBehind.Set(0)
 		return false
 	}
@@ -101,17 +104,23 @@ func (p *poller) round(ctx context.Context) (again bool) {
 			routes[v.uid], wanted[v.uid] = key, v.generation
 		}
 	}
+	look := make(map[types.UID]struct{})
+	if at := p.census.settles(); !at.Equal(p.met) {
+		p.met = at
+		maps.Copy(look, p.open) // whoever held them up may be gone
+	}
 	questions := p.census.questions(wanted)
-	asked := about(questions)
-	p.note(asked, wanted)
-	p.ask(ctx, questions)
-	for uid := range asked {
-		p.writer.nudge(routes[uid])
+	p.note(about(questions), wanted)
+	p.ask(ctx, questions, look)
+	for uid := range look {
+		if key, ok := routes[uid]; ok {
+			p.writer.nudge(key)
+		}
 	}
 	p.metrics.replicasBehind.Set(float64(p.census.behind(wanted)))
-	open := about(p.census.questions(wanted))
-	p.measure(open, time.Now())
-	return len(open) > 0
+	p.open = about(p.census.questions(wanted))
+	p.measure(time.Now())
+	return len(p.open) > 0
 }
 
 // about returns the routes that questions are about.
@@ -125,9 +134,13 @@ func about(questions []question) map[types.UID]struct{} {
 	return uids
 }
 
-// ask asks all, some at a time, and takes the answers down.
-func (p *poller) ask(ctx context.Context, questions []question) {
-	var workers sync.WaitGroup
+// ask asks all, some at a time, and takes the answers down. It adds the routes of
+// which something new is known to news.
+func (p *poller) ask(ctx context.Context, questions []question, news map[types.UID]struct{}) {
+	var (
+		workers sync.WaitGroup
+		mu      sync.Mutex // of news
+	)
 	slots := make(chan struct{}, pollWorkers)
 	for _, q := range questions {
 		slots <- struct{}{}
@@ -136,8 +149,12 @@ func (p *poller) ask(ctx context.Context, questions []question) {
 			ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 			defer cancel()
 			served, err := p.peers.Served(ctx, q.to.addr, q.uids)
-			p.census.hear(q, served, err)
 			p.count(q, err)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, uid := range p.census.hear(q, served, err) {
+				news[uid] = struct{}{}
+			}
 		})
 	}
 	workers.Wait()
@@ -174,9 +191,9 @@ func (p *poller) note(asked map[types.UID]struct{}, wanted map[types.UID]int64) 
 }
 
 // measure ends the waits for versions about which no question is open.
-func (p *poller) measure(open map[types.UID]struct{}, now time.Time) {
+func (p *poller) measure(now time.Time) {
 	for uid, since := range p.waits {
-		if _, ok := open[uid]; ok {
+		if _, ok := p.open[uid]; ok {
 			continue
 		}
 		delete(p.waits, uid)

@@ -264,12 +264,48 @@ func TestAReplicaThatHangsIsNamedAndHoldsUpOnlyWhatIsNew(t *testing.T) {
 		if c := b.programmed(); c.Status != metav1.ConditionFalse || c.Message != "no answer from ferrum-d (2001:db8::4)" {
 			t.Fatalf("an edit while it hangs: %+v", c)
 		}
-		// It goes.
+		// It goes, and one that is behind comes; then that one goes, too.
+		behind := replica{addr: netip.MustParseAddr("10.0.0.9"), pod: "ferrum-e"}
+		b.peers.set(behind, 2)
+		b.replicas = append(b.replicas[:3:3], behind)
+		b.build()
+		b.after(t, pollInterval+pollTimeout)
+		if c := b.programmed(); c.Status != metav1.ConditionFalse || c.Message != "behind: ferrum-e (10.0.0.9) serves generation 2" {
+			t.Fatalf("another one is behind: %+v", c)
+		}
 		b.replicas = b.replicas[:3]
 		b.build()
 		b.after(t, pollInterval+pollTimeout)
 		if c := b.programmed(); c.Status != metav1.ConditionTrue || b.counts() != (v1alpha1.ReplicaCounts{Programmed: 3, Total: 3}) {
 			t.Fatalf("after it has gone: %+v, %+v", c, b.counts())
+		}
+	})
+}
+
+func TestTheNumberOfReplicasFollowsWhenTheyHaveSettled(t *testing.T) {
+	withPoller(t, func(t *testing.T, b *pollBed) {
+		b.lead(t.Context())
+		b.build()
+		b.after(t, time.Minute)
+		writes := b.api.writes()
+		all := b.replicas
+		for range 20 { // a rollout
+			b.replicas = all[:2]
+			b.build()
+			b.after(t, 10*time.Second)
+			b.replicas = all
+			b.build()
+			b.after(t, 10*time.Second)
+		}
+		b.replicas = all[:2]
+		b.build()
+		b.after(t, settleTime-time.Second)
+		if n := b.api.writes() - writes; n != 0 || b.counts().Total != 3 {
+			t.Fatalf("%d writes during a rollout", n)
+		}
+		b.after(t, 2*time.Second)
+		if n := b.api.writes() - writes; n != 1 || b.counts() != (v1alpha1.ReplicaCounts{Programmed: 2, Total: 2}) {
+			t.Errorf("%d writes after it, %+v", n, b.counts())
 		}
 	})
 }
