@@ -42,13 +42,13 @@ func bodyQuery(w http.ResponseWriter, r *http.Request) (q proxy.Query, err error
 	return q, err
 }
 
-// decodeBody reads the one JSON object that a body of at most max bytes has to
+// decodeBody reads the one JSON object that a body of at most limit bytes has to
 // be. like is one, for the error.
-func decodeBody(w http.ResponseWriter, r *http.Request, max int64, into any, like string) error {
+func decodeBody(w http.ResponseWriter, r *http.Request, limit int64, into any, like string) error {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
 		return errors.New(`the body is not said to be JSON: send "Content-Type: application/json"`)
 	}
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, max))
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
 		return fmt.Errorf(`the body is no query: %w; send %s`, err, like)
