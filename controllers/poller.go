@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -139,7 +140,9 @@ func about(questions []question) map[types.UID]struct{} {
 func (p *poller) ask(ctx context.Context, questions []question, news map[types.UID]struct{}) {
 	var (
 		workers sync.WaitGroup
-		mu      sync.Mutex // of news
+		mu      sync.Mutex // of news, failed and last
+		failed  []string
+		last    error // of one of them
 	)
 	slots := make(chan struct{}, pollWorkers)
 	for _, q := range questions {
@@ -149,35 +152,47 @@ func (p *poller) ask(ctx context.Context, questions []question, news map[types.U
 			ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 			defer cancel()
 			served, err := p.peers.Served(ctx, q.to.addr, q.uids)
-			p.count(q, err)
 			mu.Lock()
 			defer mu.Unlock()
+			if p.count(err) {
+				failed, last = append(failed, q.to.String()), err
+			}
 			for _, uid := range p.census.hear(q, served, err) {
 				news[uid] = struct{}{}
 			}
 		})
 	}
 	workers.Wait()
+	if len(failed) == 0 {
+		p.said.reset()
+		return
+	}
+	slices.Sort(failed)
+	if words := listed(failed); ctx.Err() == nil && p.said.allow(words) {
+		p.log.Info("replicas do not say what they serve", "replicas", words, "err", last.Error())
+	}
 }
 
-func (p *poller) count(q question, err error) {
+// count counts an answer and returns whether it was none.
+func (p *poller) count(err error) (failed bool) {
 	result := pollAnswered
 	switch {
 	case isMute(err):
 		result = pollUnsupported
 	case err != nil:
 		result = pollFailed
-		if p.said.allow(q.to.String()) {
-			p.log.Info("a replica does not say what it serves", "replica", q.to.String(), "err", err.Error())
-		}
 	}
 	p.metrics.replicaPolls.WithLabelValues(result).Inc()
+	return result == pollFailed
 }
 
 // note notes which of the routes that are asked about are new, or have a new
 // version, since the round before. Of a replica that has only begun to write
 // statuses none is: it does not know since when.
 func (p *poller) note(asked map[types.UID]struct{}, wanted map[types.UID]int64) {
+	if p.woke.IsZero() {
+		p.woke = time.Now() // the news of what is wanted is about to come
+	}
 	if p.latest == nil {
 		p.waits = make(map[types.UID]time.Time)
 	} else {
