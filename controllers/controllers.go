@@ -63,6 +63,10 @@ type Options struct {
 	ReplicasOf types.NamespacedName
 	Replicas   func(n int)
 
+	// Peers asks the replicas of ReplicasOf what they serve, so that Programmed
+	// speaks for all that are ready. Nil: it speaks for this one.
+	Peers Peers
+
 	// Log takes what the controllers have to say. The zero value says nothing.
 	Log logr.Logger
 

@@ -33,9 +33,20 @@
 //
 // Every replica watches, builds and applies. One of them, elected by the Lease
 // ferrum-status-writer, writes statuses. Losing the Lease pauses the writes and
-// nothing else; the replica campaigns again. Programmed=True therefore says
-// that the data plane of the replica that wrote the status has applied this
-// generation; it does not speak for the other replicas.
+// nothing else; the replica campaigns again.
+//
+// Programmed=True says that every ready replica serves the generation. The writer
+// knows the replicas by the EndpointSlices of the proxy's own Service (replicas.go)
+// and asks their admin ports what they serve (poller, adminports.go), its own like
+// the others'. What they have said is in the census, which also has the rule. A
+// status about which there is something to ask is written after the answers, so
+// that an edit is one write where all replicas are as fast as the writer. Without
+// Peers or such a Service, Programmed speaks for the writer alone.
+//
+// What is not obvious: what was True is read from the status itself, so that it
+// stays True over a change of the writer; and a replica that restarts without
+// having been unready meanwhile, as far as the EndpointSlices say, is not asked
+// anew.
 //
 // A status is written only when it differs from what the cache holds, as a
 // merge patch guarded by the resourceVersion. A conflict is dropped: the object

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -90,17 +91,18 @@ func newMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 // for its own.
 func cacheOptions(o Options, w *watchErrors) cache.Options {
 	yes := true
-	var namespaces map[string]cache.Config
-	for _, ns := range o.Namespaces {
-		if namespaces == nil {
-			namespaces = make(map[string]cache.Config, len(o.Namespaces))
-		}
-		namespaces[ns] = cache.Config{}
+	namespaces := namespaceConfigs(o.Namespaces)
+	byObject := make(map[client.Object]cache.ByObject)
+	if own := o.ReplicasOf.Namespace; own != "" && namespaces != nil {
+		// Where the replicas are has to be known; the Services there stay out of
+		// the cache, so that no route reaches these endpoints.
+		byObject[&discoveryv1.EndpointSlice{}] = cache.ByObject{Namespaces: namespaceConfigs(append(slices.Clip(o.Namespaces), own))}
 	}
 	return cache.Options{
 		DefaultNamespaces:           namespaces,
+		ByObject:                    byObject,
 		ReaderFailOnMissingInformer: true,
-		DefaultTransform:            slim,
+		DefaultTransform:            slim(o.ReplicasOf),
 		// Lists hand out what the caches hold. Every reader in this package
 		// treats it as read-only.
 		DefaultUnsafeDisableDeepCopy: &yes,
@@ -109,6 +111,18 @@ func cacheOptions(o Options, w *watchErrors) cache.Options {
 			return toolscache.NewSharedIndexInformer(patient(lw, kindOf(obj), w.report), obj, resync, ix)
 		},
 	}
+}
+
+// namespaceConfigs returns what limits a cache to namespaces; nil, for none, to all.
+func namespaceConfigs(names []string) map[string]cache.Config {
+	if len(names) == 0 {
+		return nil
+	}
+	configs := make(map[string]cache.Config, len(names))
+	for _, ns := range names {
+		configs[ns] = cache.Config{}
+	}
+	return configs
 }
 
 // newGrantCache makes the cache of the grantSource and adds it to mgr.
@@ -165,6 +179,9 @@ func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, 
 		return fmt.Errorf("make a client for statuses: %w", err)
 	}
 	writer := newStatusWriter(mgr.GetCache(), statusClient, o.Log, m, o.Health)
+	if o.Peers != nil {
+		writer.census = &census{}
+	}
 	elector, err := newElector(cfg, o, writer)
 	if err != nil {
 		return err
@@ -179,7 +196,7 @@ func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, 
 	r := &reconciler{
 		reader: mgr.GetCache(), grants: grants, applier: o.Applier, verdicts: writer,
 		events: events, metrics: m, log: o.Log, zone: o.Zone, node: o.Node,
-		replicasOf: o.ReplicasOf, replicas: o.Replicas,
+		replicasOf: o.ReplicasOf, replicas: o.Replicas, census: writer.census,
 		builder: translate.Builder{KeepLastGood: true},
 	}
 	c, err := controller.NewTyped("plan", mgr, controller.TypedOptions[key]{
@@ -202,6 +219,10 @@ func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, 
 			recorder: mgr.GetEventRecorder(eventSource), log: o.Log,
 		}
 		runs = append(runs, h.run)
+	}
+	if o.Peers != nil {
+		p := &poller{writer: writer, census: writer.census, peers: o.Peers, metrics: m, log: o.Log}
+		runs = append(runs, p.run)
 	}
 	for _, run := range runs {
 		if err := mgr.Add(onEveryReplica(run)); err != nil {

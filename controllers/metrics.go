@@ -19,7 +19,18 @@ type metrics struct {
 	statusWrites  *prometheus.CounterVec
 	statusLeader  prometheus.Gauge
 	watchErrors   *prometheus.CounterVec
+
+	replicaPolls   *prometheus.CounterVec
+	replicasBehind prometheus.Gauge
+	programmed     prometheus.Histogram
 }
+
+// The values of the label result of replicaPolls.
+const (
+	pollAnswered    = "answered"
+	pollFailed      = "failed"      // no answer in time, or none that can be used
+	pollUnsupported = "unsupported" // the replica is of a version that cannot say
+)
 
 // The values of the label result of statusWrites.
 const (
@@ -63,15 +74,31 @@ func newMetrics(to prometheus.Registerer) (*metrics, error) {
 			Name: "ferrum_controller_watch_errors_total",
 			Help: "Lists and watches that the API server did not answer or refused, by kind.",
 		}, []string{"kind"}),
+		replicaPolls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ferrum_controller_replica_polls_total",
+			Help: "Questions to replicas what they serve, asked by the one that writes statuses, by result.",
+		}, []string{"result"}),
+		replicasBehind: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "ferrum_controller_replicas_behind",
+			Help: "Ready replicas that do not say that they serve all that the one that writes statuses does; 0 elsewhere.",
+		}),
+		programmed: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "ferrum_controller_programmed_seconds",
+			Help:    "Time from the replica that writes statuses serving a version of a route to every ready replica having said so.",
+			Buckets: []float64{.1, .25, .5, 1, 1.5, 2.5, 5, 10, 30, 60, 300},
+		}),
 	}
 	for _, c := range []prometheus.Collector{m.builds, m.applyFailures, m.propagation, m.lastApply,
-		m.routes, m.statusWrites, m.statusLeader, m.watchErrors} {
+		m.routes, m.statusWrites, m.statusLeader, m.watchErrors, m.replicaPolls, m.replicasBehind, m.programmed} {
 		if err := to.Register(c); err != nil {
 			return nil, fmt.Errorf("register the metrics of the controllers: %w", err)
 		}
 	}
 	for _, result := range []string{writeDone, writeDropped, writeFailed} {
 		m.statusWrites.WithLabelValues(result)
+	}
+	for _, result := range []string{pollAnswered, pollFailed, pollUnsupported} {
+		m.replicaPolls.WithLabelValues(result)
 	}
 	return m, nil
 }

@@ -3,11 +3,13 @@ package controllers_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
@@ -39,10 +41,19 @@ func TestOnlyObjectsInTheWatchedNamespacesCountAndNoOtherRightsAreNeeded(t *test
 		routes = append(routes, route)
 	}
 
-	r := run(t, s.UserConfig(t, user), home, "a", func(o *controllers.Options) { o.Namespaces = []string{mine} })
+	_, replicas := newBackend(home, "ferrum", "10.0.1.1", "10.0.1.2")
+	create(t, c, replicas)
+	var counted atomic.Int64
+	r := run(t, s.UserConfig(t, user), home, "a", func(o *controllers.Options) {
+		o.Namespaces = []string{mine}
+		o.ReplicasOf, o.Replicas = types.NamespacedName{Namespace: home, Name: "ferrum"}, func(n int) { counted.Store(int64(n)) }
+	})
 	p := r.waitFor(t, "the route and its endpoint", func(p plan.Plan) bool { return addresses(p, mine, "web") == "[10.0.0.1:8080]" })
 	if got := addresses(p, other, "web"); got != "[]" {
 		t.Errorf("a Service elsewhere has the endpoints %s", got)
+	}
+	if n := counted.Load(); n != 2 {
+		t.Errorf("%d replicas are counted in the namespace of the proxy, want 2", n)
 	}
 	routeStatus(t, c, routes[1], "Programmed=True/Programmed")
 	eventually(t, func(ctx context.Context) error {
@@ -91,7 +102,7 @@ func namespacedRights(user, home, ns string) []client.Object {
 		}},
 		&rbacv1.RoleBinding{ObjectMeta: meta(ns), RoleRef: ref("Role"), Subjects: subjects},
 		&rbacv1.Role{ObjectMeta: meta(home), Rules: []rbacv1.PolicyRule{
-			rule("coordination.k8s.io", []string{"create", "get", "update"}, "leases"),
+			rule("coordination.k8s.io", []string{"create", "get", "update"}, "leases"), rule("discovery.k8s.io", read, "endpointslices"),
 		}},
 		&rbacv1.RoleBinding{ObjectMeta: meta(home), RoleRef: ref("Role"), Subjects: subjects},
 	}

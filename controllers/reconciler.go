@@ -33,6 +33,7 @@ type reconciler struct {
 
 	replicasOf types.NamespacedName
 	replicas   func(n int) // nil: nobody wants to know
+	census     *census     // nil: the same
 
 	referred referred
 	builder  translate.Builder
@@ -72,9 +73,7 @@ func (r *reconciler) Reconcile(ctx context.Context, _ key) (_ reconcile.Result, 
 	r.metrics.builds.Inc()
 	r.warn(result.Warnings)
 
-	if r.replicas != nil {
-		r.replicas(countReplicas(r.replicasOf, snapshot.EndpointSlices))
-	}
+	r.count(snapshot.EndpointSlices)
 	built := time.Now()
 	refused := r.applier.Apply(result.Plan)
 	if refused == nil {
@@ -127,6 +126,15 @@ func (r *reconciler) snapshot(ctx context.Context) (translate.Snapshot, error) {
 	s.Grants = grants
 	s.Zone, s.Node = r.zone, r.node
 	return s, nil
+}
+
+// count tells who wants to know of the replicas of the proxy.
+func (r *reconciler) count(all []*discoveryv1.EndpointSlice) {
+	ready, known := readyReplicas(r.replicasOf, all)
+	if r.replicas != nil {
+		r.replicas(len(ready))
+	}
+	r.census.meet(ready, known, time.Now())
 }
 
 func pointers[T any](items []T) []*T {

@@ -60,7 +60,7 @@ func changes[T any](t *testing.T, object func() T, changed func(old, new T) bool
 	old, edited := object(), object()
 	edit(edited)
 	for _, o := range []any{old, edited} {
-		if _, err := slim(o); err != nil {
+		if _, err := slim(types.NamespacedName{})(o); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -130,7 +130,7 @@ func TestOnlyUpdatesThatCouldChangeThePlanLeadToABuild(t *testing.T) {
 func TestSlimLeavesWhatTheTranslatorReads(t *testing.T) {
 	s := testSlice()
 	s.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "endpointslice-controller"}}
-	if _, err := slim(s); err != nil {
+	if _, err := slim(types.NamespacedName{})(s); err != nil {
 		t.Fatal(err)
 	}
 	e := s.Endpoints[0]
@@ -143,7 +143,7 @@ func TestSlimLeavesWhatTheTranslatorReads(t *testing.T) {
 
 	c := testClass()
 	c.Annotations = map[string]string{v1alpha1.DefaultClassAnnotation: "true", corev1.LastAppliedConfigAnnotation: "{}"}
-	if _, err := slim(c); err != nil {
+	if _, err := slim(types.NamespacedName{})(c); err != nil {
 		t.Fatal(err)
 	}
 	if len(c.Annotations) != 1 || c.Annotations[v1alpha1.DefaultClassAnnotation] != "true" {

@@ -3,6 +3,7 @@ package controllers
 import (
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -29,10 +30,49 @@ func TestReplicasAreTheReadyEndpointsOfTheServiceEachOnce(t *testing.T) {
 		slice("system", "other", v4, &yes, "10.0.0.5"),
 		slice("other", "ferrum", v4, &yes, "10.0.0.6"),
 	}
-	if n := countReplicas(types.NamespacedName{Namespace: "system", Name: "ferrum"}, all); n != 3 {
-		t.Errorf("%d replicas, want 3", n)
+	if ready, known := readyReplicas(types.NamespacedName{Namespace: "system", Name: "ferrum"}, all); len(ready) != 3 || !known {
+		t.Errorf("replicas %v, known %v; want 3", ready, known)
 	}
-	if n := countReplicas(types.NamespacedName{Namespace: "system", Name: "none"}, all); n != 0 {
-		t.Errorf("%d replicas of a Service that has none", n)
+	if ready, known := readyReplicas(types.NamespacedName{Namespace: "system", Name: "none"}, all); len(ready) != 0 || known {
+		t.Errorf("replicas %v, known %v, of a Service that has none", ready, known)
+	}
+}
+
+func TestAReplicaIsReadyWhenItServesAndDoesNotTerminate(t *testing.T) {
+	yes, no := true, false
+	for name, tc := range map[string]struct {
+		conditions discoveryv1.EndpointConditions
+		addresses  []string
+		want       string
+	}{
+		"nothing is known":           {discoveryv1.EndpointConditions{}, []string{"10.0.0.1"}, "ferrum-a (10.0.0.1)"},
+		"published, not serving":     {discoveryv1.EndpointConditions{Ready: &yes, Serving: &no}, []string{"10.0.0.1"}, ""},
+		"published, serving":         {discoveryv1.EndpointConditions{Ready: &yes, Serving: &yes, Terminating: &no}, []string{"2001:db8::1"}, "ferrum-a (2001:db8::1)"},
+		"published, and terminating": {discoveryv1.EndpointConditions{Ready: &yes, Serving: &yes, Terminating: &yes}, []string{"10.0.0.1"}, ""},
+		"terminating":                {discoveryv1.EndpointConditions{Ready: &no, Serving: &yes, Terminating: &yes}, []string{"10.0.0.1"}, ""},
+		"without an address":         {discoveryv1.EndpointConditions{Ready: &yes}, nil, ""},
+		"with a name":                {discoveryv1.EndpointConditions{Ready: &yes}, []string{"ferrum.example.com"}, ""},
+	} {
+		r, ok := replicaOf(&discoveryv1.Endpoint{
+			Addresses: tc.addresses, Conditions: tc.conditions, TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "ferrum-a", UID: "a"},
+		})
+		if ok != (tc.want != "") || ok && (r.String() != tc.want || r.uid != "a") {
+			t.Errorf("%s: %v %v, want %q", name, r, ok, tc.want)
+		}
+	}
+}
+
+func TestTheCacheKeepsTheNamesOfThePodsOfTheProxyAndOfNoOthers(t *testing.T) {
+	own := types.NamespacedName{Namespace: "shop", Name: "web"}
+	for _, of := range []types.NamespacedName{own, {Namespace: "shop", Name: "other"}} {
+		s := testSlice()
+		s.Endpoints = []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}, NodeName: new("n"), TargetRef: &corev1.ObjectReference{Name: "web-1"}}}
+		if _, err := slim(of)(s); err != nil {
+			t.Fatal(err)
+		}
+		e := s.Endpoints[0]
+		if (e.TargetRef != nil) != (of == own) || e.NodeName != nil {
+			t.Errorf("for %s the cache keeps %+v", of, e)
+		}
 	}
 }

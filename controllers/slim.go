@@ -4,6 +4,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
 )
 
 // slim takes out of an object, before it enters a cache, what nobody here reads.
@@ -12,7 +14,13 @@ import (
 //
 // It may see an object again that is in a cache already and being read: it
 // writes only where something is left to take out.
-func slim(in any) (any, error) {
+//
+// Of the endpoints of the Service replicasOf it leaves the names of the Pods.
+func slim(replicasOf types.NamespacedName) toolscache.TransformFunc {
+	return func(in any) (any, error) { return slimmed(in, replicasOf) }
+}
+
+func slimmed(in any, replicasOf types.NamespacedName) (any, error) {
 	o, ok := in.(metav1.Object)
 	if !ok {
 		return in, nil // a tombstone; what it holds has been here
@@ -37,7 +45,8 @@ func slim(in any) (any, error) {
 		}
 	case *discoveryv1.EndpointSlice:
 		slimMeta(o)
-		slimEndpoints(o.Endpoints)
+		own := o.Namespace == replicasOf.Namespace && o.Labels[discoveryv1.LabelServiceName] == replicasOf.Name
+		slimEndpoints(o.Endpoints, own)
 	}
 	return in, nil
 }
@@ -62,11 +71,15 @@ func dropLabels(o metav1.Object) {
 	}
 }
 
-func slimEndpoints(endpoints []discoveryv1.Endpoint) {
+func slimEndpoints(endpoints []discoveryv1.Endpoint, named bool) {
 	for i := range endpoints {
 		e := &endpoints[i]
-		if e.Hostname != nil || e.TargetRef != nil || e.DeprecatedTopology != nil || e.NodeName != nil || e.Zone != nil {
-			*e = discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: e.Conditions, Hints: e.Hints}
+		if e.Hostname != nil || e.TargetRef != nil && !named || e.DeprecatedTopology != nil || e.NodeName != nil || e.Zone != nil {
+			less := discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: e.Conditions, Hints: e.Hints}
+			if named {
+				less.TargetRef = e.TargetRef
+			}
+			*e = less
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/workqueue"
@@ -45,7 +46,9 @@ type statusWriter struct {
 	log     logr.Logger
 	metrics *metrics
 	health  Health        // nil: statuses say nothing of it
-	news    chan struct{} // holds something after new verdicts
+	census  *census       // nil: routes are judged by what this replica serves
+	news    chan struct{} // holds something after new verdicts; for healthWatch
+	asks    chan struct{} // the same; for poller
 	queue   workqueue.TypedRateLimitingInterface[objectKey]
 
 	mu       sync.Mutex
@@ -57,7 +60,7 @@ type statusWriter struct {
 func newStatusWriter(reader client.Reader, c client.StatusClient, log logr.Logger, m *metrics, health Health) *statusWriter {
 	return &statusWriter{
 		reader: reader, client: c, log: log, metrics: m, health: health,
-		news: make(chan struct{}, 1), told: make(map[objectKey]time.Time),
+		news: make(chan struct{}, 1), asks: make(chan struct{}, 1), told: make(map[objectKey]time.Time),
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[objectKey](minWriteRetry, maxWriteRetry),
 			workqueue.TypedRateLimitingQueueConfig[objectKey]{Name: "status"}),
@@ -71,6 +74,7 @@ func (w *statusWriter) publish(set verdictSet) {
 	before := w.verdicts
 	w.verdicts = set
 	signal(w.news)
+	signal(w.asks)
 	if w.term == nil {
 		return
 	}
@@ -102,6 +106,23 @@ func (w *statusWriter) nudge(key objectKey) {
 	}
 }
 
+// refresh has the statuses of all routes that are served looked at, one after the
+// other with a pause.
+func (w *statusWriter) refresh(pause time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.term == nil {
+		return
+	}
+	var after time.Duration
+	for key, v := range w.verdicts {
+		if v.inForce {
+			w.queue.AddAfter(key, after)
+			after += pause
+		}
+	}
+}
+
 // lead begins to write, until term ends or follow is called.
 func (w *statusWriter) lead(term context.Context) {
 	w.mu.Lock()
@@ -112,6 +133,7 @@ func (w *statusWriter) lead(term context.Context) {
 	w.term = term
 	w.metrics.statusLeader.Set(1)
 	signal(w.news)
+	signal(w.asks)
 	for key := range w.verdicts {
 		w.queue.Add(key)
 	}
@@ -122,6 +144,7 @@ func (w *statusWriter) follow() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.term = nil
+	signal(w.asks)
 	w.metrics.statusLeader.Set(0)
 }
 
@@ -197,9 +220,19 @@ func (w *statusWriter) compare(ctx context.Context, key objectKey, v verdict) (b
 		return before, nil, nil
 	}
 	health := judgeHealth(v.route, w.health)
-	conditions, changed := merge(*conditionsOf(before), v.with(health))
+	v = v.with(health.condition)
+	var replicas *v1alpha1.ReplicaCounts
+	if route, ok := before.(*v1alpha1.ProxyRoute); ok && v.inForce {
+		o := w.census.judge(v.version, route, time.Now())
+		if o.hold {
+			return before, nil, nil
+		}
+		v, replicas = v.with(o.condition), o.counts
+	}
+	conditions, changed := merge(*conditionsOf(before), v)
 	if route, ok := before.(*v1alpha1.ProxyRoute); ok {
 		urgent := route.Status.ObservedGeneration != v.generation || !slices.Equal(route.Status.Hostnames, v.hostnames) ||
+			!equality.Semantic.DeepEqual(route.Status.Replicas, replicas) ||
 			!sameBut(v1alpha1.ConditionBackendsHealthy, *conditionsOf(before), conditions)
 		changed = urgent || changed || !slices.Equal(route.Status.Rules, health.rules)
 		if changed && !urgent && w.tooSoon(key, time.Now()) {
@@ -213,7 +246,7 @@ func (w *statusWriter) compare(ctx context.Context, key objectKey, v verdict) (b
 	*conditionsOf(after) = conditions
 	if route, ok := after.(*v1alpha1.ProxyRoute); ok {
 		route.Status.ObservedGeneration, route.Status.Hostnames = v.generation, v.hostnames
-		route.Status.Rules = health.rules
+		route.Status.Rules, route.Status.Replicas = health.rules, replicas
 	}
 	return before, after, nil
 }

@@ -57,12 +57,20 @@ type verdict struct {
 	conditions []translate.Condition
 	hostnames  []string    // of a route
 	route      *plan.Route // what of a route is served; nil: nothing
+	inForce    bool        // of a route: Programmed, as far as this replica goes
 }
 
-// with returns the verdict with the condition that health gives.
-func (v verdict) with(h routeHealth) verdict {
-	if h.condition.Type != "" {
-		v.conditions = append(slices.Clip(v.conditions), h.condition)
+// with returns the verdict with a condition, in the place of the one of its type
+// if there is one. A condition without a type is none.
+func (v verdict) with(c translate.Condition) verdict {
+	if c.Type == "" {
+		return v
+	}
+	v.conditions = slices.Clone(v.conditions)
+	if i := slices.IndexFunc(v.conditions, func(o translate.Condition) bool { return o.Type == c.Type }); i >= 0 {
+		v.conditions[i] = c
+	} else {
+		v.conditions = append(v.conditions, c)
 	}
 	return v
 }
@@ -87,9 +95,10 @@ func judge(s translate.Snapshot, r translate.Result, applied map[types.Namespace
 		key := keyOf(o)
 		rv := v.Routes[key.NamespacedName]
 		ver := version{o.UID, o.Generation}
-		inForce := applied[key.NamespacedName] == ver
-		conditions := append(slices.Clip(bounded(rv.Conditions)), programmed(rv, inForce, refused))
-		set[key] = verdict{version: ver, conditions: conditions, hostnames: rv.Hostnames, route: routes[key.NamespacedName]}
+		p := programmed(rv, applied[key.NamespacedName] == ver, refused)
+		conditions := append(slices.Clip(bounded(rv.Conditions)), p)
+		set[key] = verdict{version: ver, conditions: conditions, hostnames: rv.Hostnames, route: routes[key.NamespacedName],
+			inForce: p.Status == metav1.ConditionTrue}
 	}
 	for _, o := range s.Policies {
 		key := keyOf(o)
@@ -102,7 +111,8 @@ func judge(s translate.Snapshot, r translate.Result, applied map[types.Namespace
 	return set
 }
 
-// programmed returns the condition Programmed of a route:
+// programmed returns the condition Programmed of a route, as far as this replica
+// goes; where it is True, census.judge has the last word:
 //
 //	plan taken | route served by | version in | status reason
 //	           | the build       | force      |

@@ -17,12 +17,35 @@ func (e *Engine) Explain(q proxy.Query) proxy.Explanation {
 	return x
 }
 
+// Served returns the generation that is served of the route of each UID, in the
+// same order; 0: nothing is.
+func (e *Engine) Served(uids []string) []int64 {
+	generations := make([]int64, len(uids))
+	t := e.proxy.Table()
+	if t == nil {
+		return generations
+	}
+	routes := t.Plan().Routes
+	byUID := make(map[string]int64, len(routes))
+	for _, r := range routes {
+		if r.UID != "" {
+			byUID[r.UID] = r.Generation
+		}
+	}
+	for i, uid := range uids {
+		generations[i] = byUID[uid]
+	}
+	return generations
+}
+
 // RouteInfo is a route of the table in use, for /debug/routes.
 type RouteInfo struct {
-	Namespace string     `json:"namespace"`
-	Name      string     `json:"name"`
-	Hostnames []string   `json:"hostnames"`
-	Rules     []RuleInfo `json:"rules"`
+	Namespace  string     `json:"namespace"`
+	Name       string     `json:"name"`
+	UID        string     `json:"uid,omitempty"`
+	Generation int64      `json:"generation,omitempty"`
+	Hostnames  []string   `json:"hostnames"`
+	Rules      []RuleInfo `json:"rules"`
 }
 
 // RuleInfo is a rule of a RouteInfo.
@@ -42,7 +65,7 @@ func (e *Engine) Routes() any {
 		return infos
 	}
 	for _, r := range t.Plan().Routes {
-		info := RouteInfo{Namespace: r.Namespace, Name: r.Name, Hostnames: r.Hostnames}
+		info := RouteInfo{Namespace: r.Namespace, Name: r.Name, UID: r.UID, Generation: r.Generation, Hostnames: r.Hostnames}
 		for _, rule := range r.Rules {
 			info.Rules = append(info.Rules, RuleInfo{rule.Name, rule.Matches, rule.Legs, rule.Invalid})
 		}

@@ -120,7 +120,7 @@ func (e *Engine) serveAdmin(ctx context.Context, waits bool) error {
 func (e *Engine) administer(ctx context.Context, l net.Listener) {
 	s := admin.New(admin.Config{
 		Token: e.config.AdminToken, Pprof: e.config.Pprof, Ready: e.Ready, Metrics: e.telemetry.Handler(),
-		Explain: e.Explain, Routes: e.Routes, Endpoints: e.Endpoints, Log: e.config.Log,
+		Explain: e.Explain, Routes: e.Routes, Endpoints: e.Endpoints, Served: e.Served, Log: e.config.Log,
 	})
 	if err := s.Serve(ctx, l); err != nil {
 		e.config.Log.Error(err, "the admin port is gone", "address", l.Addr().String())

@@ -385,6 +385,13 @@ type ProxyRouteStatus struct {
 	// +optional
 	Hostnames []string `json:"hostnames,omitempty"`
 
+	// Replicas counts the ready replicas of the proxy. It is absent while the
+	// replica that writes the status does not serve this generation, and where
+	// that one does not know the others.
+	//
+	// +optional
+	Replicas *ReplicaCounts `json:"replicas,omitempty"`
+
 	// Rules tells of the endpoints of each rule that is served, as the replica
 	// that writes the status sees them. It follows within some 10 s.
 	//
@@ -393,6 +400,21 @@ type ProxyRouteStatus struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +optional
 	Rules []RuleStatus `json:"rules,omitempty"`
+}
+
+// ReplicaCounts counts replicas of the proxy.
+type ReplicaCounts struct {
+	// Programmed is how many of them have said that they serve the generation
+	// that the status speaks of.
+	//
+	// +required
+	Programmed int32 `json:"programmed"`
+
+	// Total is how many are ready. While Programmed stays True, a change of it
+	// is written only when it has lasted for some time.
+	//
+	// +required
+	Total int32 `json:"total"`
 }
 
 // RuleStatus tells of the backends of a rule.

@@ -135,7 +135,9 @@ const (
 	// ConditionResolvedRefs is True when every Service, port and grant that the
 	// object refers to was found.
 	ConditionResolvedRefs = "ResolvedRefs"
-	// ConditionProgrammed is True when the data plane serves this generation.
+	// ConditionProgrammed is True when every ready replica of the proxy serves
+	// this generation. Where replicas do not know each other, it speaks for the
+	// one that writes the status.
 	ConditionProgrammed = "Programmed"
 	// ConditionConflicted is True when another, older object claims the same
 	// thing; the message names it.
@@ -187,7 +189,8 @@ const (
 	// or a port that is not TCP.
 	ReasonUnsupportedBackend = "UnsupportedBackend"
 
-	// ReasonProgrammed (Programmed=True): the data plane serves this generation.
+	// ReasonProgrammed (Programmed=True): every ready replica serves this
+	// generation.
 	ReasonProgrammed = "Programmed"
 	// ReasonInvalid (Programmed=False): the route is not accepted, so nothing of
 	// it is served.
@@ -196,8 +199,8 @@ const (
 	// cannot be compiled; the last good version of each, as long as the process
 	// knows one, is served in its place.
 	ReasonUsingLastKnownGood = "UsingLastKnownGood"
-	// ReasonPending (Programmed=False): the data plane has not applied this
-	// generation.
+	// ReasonPending (Programmed=False): some ready replica does not serve this
+	// generation; the message names it and says which one it serves.
 	ReasonPending = "Pending"
 
 	// ReasonNoConflict (Conflicted=False): nothing else claims the same.

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/go-logr/logr"
@@ -22,7 +25,9 @@ const podNamespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespac
 
 // clusterSource feeds the data plane from an API server, and tells the API server
 // of what the data plane finds out about endpoints.
-func clusterSource(c *Config, engine *dataplane.Engine, transitions *controllers.Transitions, log logr.Logger) (func(context.Context) error, error) {
+//
+// token is that of the admin port, which the replicas ask each other with.
+func clusterSource(c *Config, engine *dataplane.Engine, token string, transitions *controllers.Transitions, log logr.Logger) (func(context.Context) error, error) {
 	cfg, err := restConfig(c.Kubeconfig)
 	if err != nil {
 		return nil, err
@@ -49,6 +54,9 @@ func clusterSource(c *Config, engine *dataplane.Engine, transitions *controllers
 		}
 		if ns, name, ok := strings.Cut(c.Replicas.Service, "/"); ok {
 			o.ReplicasOf, o.Replicas = types.NamespacedName{Namespace: ns, Name: name}, engine.SetReplicas
+			if port, ok := adminPort(c.Admin.Address); ok {
+				o.Peers = controllers.NewAdminPorts(port, token, nil)
+			}
 		}
 		return controllers.Run(ctx, cfg, o)
 	}
@@ -56,6 +64,21 @@ func clusterSource(c *Config, engine *dataplane.Engine, transitions *controllers
 		return source, nil
 	}
 	return func(ctx context.Context) error { return kept.run(ctx, source) }, nil
+}
+
+// adminPort returns the port at which other replicas reach the admin port that
+// listens on an address, as they all have the same settings; false when it is off
+// or listens on loopback only.
+func adminPort(address string) (port uint16, ok bool) {
+	host, service, err := net.SplitHostPort(address)
+	if err != nil || host == "localhost" {
+		return 0, false
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsLoopback() {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(service, 10, 16)
+	return uint16(n), err == nil && n != 0
 }
 
 // restConfig says how the API server is reached. There is no guessing of

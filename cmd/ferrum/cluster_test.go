@@ -21,3 +21,14 @@ func TestLeaseNamespaceIsThatOfThePod(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAdminPortThatListensOnLoopbackIsNotAskedByOthers(t *testing.T) {
+	for address, want := range map[string]uint16{
+		":9090": 9090, "0.0.0.0:9090": 9090, "[::]:9091": 9091, "10.0.0.1:9090": 9090, "[2001:db8::1]:9090": 9090,
+		"": 0, ":0": 0, "127.0.0.1:9090": 0, "[::1]:9090": 0, "localhost:9090": 0, "nonsense": 0,
+	} {
+		if port, ok := adminPort(address); port != want || ok != (want != 0) {
+			t.Errorf("%q: %d, %v; want %d", address, port, ok, want)
+		}
+	}
+}

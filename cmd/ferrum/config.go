@@ -163,7 +163,7 @@ func (c *Config) settings() []setting {
 		{"admin.pprof", "", "serve /debug/pprof", (*toggle)(&c.Admin.Pprof)},
 		{"topology.zone", "topology-zone", "zone that the process runs in, for topology hints; empty = not known", (*text)(&c.Topology.Zone)},
 		{"topology.node", "topology-node", "node that the process runs on, for topology hints; empty = not known", (*text)(&c.Topology.Node)},
-		{"replicas.service", "replicas-service", "namespace/name of the proxy's own Service: its ready endpoints share rate limits with scope Cluster; empty = each replica has all of them", (*text)(&c.Replicas.Service)},
+		{"replicas.service", "replicas-service", "namespace/name of the proxy's own Service: its ready endpoints share rate limits with scope Cluster, and a route is Programmed when all of them serve it; empty = each replica speaks for itself", (*text)(&c.Replicas.Service)},
 		{"buffers.maxBytes", "", "bytes of memory for request bodies that are kept to be sent again; without room a body is sent once", (*count)(&c.Buffers.MaxBytes)},
 		{"drain.delay", "drain-delay", "on SIGTERM, how long to go on accepting while not ready", (*duration)(&c.Drain.Delay)},
 		{"drain.timeout", "drain-timeout", "after that, how long requests in flight may take", (*duration)(&c.Drain.Timeout)},

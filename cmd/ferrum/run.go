@@ -92,7 +92,7 @@ func run(ctx context.Context, c *Config, again func() (*Config, error), stdout, 
 		AccessLog:            telemetry.AccessLogConfig{Format: c.AccessLog.Format, Sample: c.AccessLog.Sample, Out: stdout},
 		Gatherers:            []telemetry.Gatherer{crmetrics.Registry},
 	})
-	source, err := newSource(c, engine, transitions, log)
+	source, err := newSource(c, engine, token, transitions, log)
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -121,14 +121,14 @@ func clientLimits(c *Config) proxy.ClientLimits {
 }
 
 // newSource returns what feeds the engine until its context ends.
-func newSource(c *Config, engine *dataplane.Engine, transitions *controllers.Transitions, log logr.Logger) (func(context.Context) error, error) {
+func newSource(c *Config, engine *dataplane.Engine, token string, transitions *controllers.Transitions, log logr.Logger) (func(context.Context) error, error) {
 	if c.Manifests != "" {
 		if _, err := os.Stat(c.Manifests); err != nil {
 			return nil, fmt.Errorf("manifests: %w", err)
 		}
 		return newFileSource(c, engine.Apply, log).run, nil
 	}
-	return clusterSource(c, engine, transitions, log)
+	return clusterSource(c, engine, token, transitions, log)
 }
 
 // bufferBytes is the bound on the bytes in buffers: as set, else half of the

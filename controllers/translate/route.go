@@ -41,7 +41,7 @@ type compiledRoute struct {
 func compileRoute(o *v1alpha1.ProxyRoute, in routeInputs, allowed *hostSet, good map[string]goodRule) *compiledRoute {
 	names, nameProblems := ruleNames(o.Spec.Rules)
 	j := routeJudgment{choice: in.choice, namespace: o.Namespace}
-	p := &plan.Route{Namespace: o.Namespace, Name: o.Name}
+	p := &plan.Route{Namespace: o.Namespace, Name: o.Name, UID: string(o.UID), Generation: o.Generation}
 	out := &compiledRoute{in: in, names: names}
 	refs := in.refs
 	for i := range o.Spec.Rules {

@@ -6,12 +6,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/admin"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 )
 
@@ -32,6 +34,13 @@ func everything() admin.Config {
 		},
 		Routes:    func() any { return []string{"a route"} },
 		Endpoints: func() any { return []string{"an endpoint"} },
+		Served: func(uids []string) []int64 {
+			generations := make([]int64, len(uids))
+			for i, uid := range uids {
+				generations[i] = int64(len(uid)) // so that a test sees which is which
+			}
+			return generations
+		},
 	}
 }
 
@@ -74,7 +83,7 @@ func TestEveryPageAnswersAndIsNotToBeStored(t *testing.T) {
 
 func TestTheIndexListsEveryPage(t *testing.T) {
 	body := ask(everything(), "GET", "/").Body.String()
-	for _, path := range []string{"/livez", "/readyz", "/metrics", "/debug/routes", "/debug/endpoints", "/debug/explain", "/debug/pprof/"} {
+	for _, path := range []string{"/livez", "/readyz", "/metrics", "/debug/routes", "/debug/endpoints", "/debug/explain", "/debug/served", "/debug/pprof/"} {
 		if !strings.Contains(body, "\n"+path+" ") {
 			t.Errorf("%s is missing in:\n%s", path, body)
 		}
@@ -302,5 +311,55 @@ func TestWhatCannotBeExplainedSaysWhatToDo(t *testing.T) {
 		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), c.want) {
 			t.Errorf("POST %.40q as %q: %d %q, want 400 with %q", c.body, c.contentType, w.Code, w.Body, c.want)
 		}
+	}
+}
+
+// questions returns a body that asks about n routes.
+func questions(n int) string {
+	return `{"uids":["` + strings.Join(slices.Repeat([]string{"b6a2f2ac-0000-4000-8000-000000000000"}, n), `","`) + `"]}`
+}
+
+func TestServedAnswersInTheOrderOfTheQuestions(t *testing.T) {
+	for body, want := range map[string]plan.ServedAnswer{
+		`{"uids":["a","","abc"]}`: {Generations: []int64{1, 0, 3}},
+		`{"uids":[]}`:             {Generations: []int64{}},
+	} {
+		r := httptest.NewRequest("POST", plan.ServedPath, strings.NewReader(body))
+		w := send(everything(), r, "Content-Type", "application/json")
+		var got plan.ServedAnswer
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != http.StatusOK {
+			t.Fatalf("%s: %d %s: %v", body, w.Code, w.Body, err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", body, diff)
+		}
+	}
+	r := httptest.NewRequest("POST", plan.ServedPath, strings.NewReader(questions(plan.MaxServedUIDs)))
+	if w := send(everything(), r, "Content-Type", "application/json"); w.Code != http.StatusOK || w.Body.Len() > 320_000 {
+		t.Errorf("as many questions as may be: %d, %d bytes", w.Code, w.Body.Len())
+	}
+}
+
+func TestServedTakesABoundedQuestionAndTheToken(t *testing.T) {
+	c := everything()
+	c.Token = token
+	for name, tc := range map[string]struct {
+		body, token string
+		status      int
+	}{
+		"right":      {`{"uids":["a"]}`, token, http.StatusOK},
+		"no token":   {`{"uids":["a"]}`, "", http.StatusUnauthorized},
+		"too many":   {questions(plan.MaxServedUIDs + 1), token, http.StatusBadRequest},
+		"too long":   {`{"uids":["` + strings.Repeat("a", 1<<20) + `"]}`, token, http.StatusBadRequest},
+		"no object":  {`["a"]`, token, http.StatusBadRequest},
+		"other keys": {`{"names":["a"]}`, token, http.StatusBadRequest},
+	} {
+		r := httptest.NewRequest("POST", plan.ServedPath, strings.NewReader(tc.body))
+		if w := send(c, r, "Content-Type", "application/json", "Authorization", "Bearer "+tc.token); w.Code != tc.status {
+			t.Errorf("%s: %d %s, want %d", name, w.Code, w.Body, tc.status)
+		}
+	}
+	if w := ask(everything(), "GET", plan.ServedPath); w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("GET: %d", w.Code)
 	}
 }

@@ -16,7 +16,8 @@
 //     refused whatever its method, and there are no CORS headers. A page that
 //     makes its own name resolve to this address (DNS rebinding) is of the same
 //     origin for the browser; only the token keeps that out.
-//   - Everything only reads. POST is taken by the explain page alone, as JSON.
+//   - Everything only reads. POST is taken by the pages explain and served
+//     alone, as JSON; what is asked there shows less than the page of routes does.
 //
 // # Concurrency
 //

@@ -38,18 +38,25 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 }
 
 func bodyQuery(w http.ResponseWriter, r *http.Request) (q proxy.Query, err error) {
+	err = decodeBody(w, r, maxQuery, &q, `{"method":"GET","url":"http://HOST/PATH","headers":[{"name":"N","value":"V"}]}`)
+	return q, err
+}
+
+// decodeBody reads the one JSON object that a body of at most limit bytes has to
+// be. like is one, for the error.
+func decodeBody(w http.ResponseWriter, r *http.Request, limit int64, into any, like string) error {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
-		return q, errors.New(`the body is not said to be JSON: send "Content-Type: application/json"`)
+		return errors.New(`the body is not said to be JSON: send "Content-Type: application/json"`)
 	}
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxQuery))
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&q); err != nil {
-		return q, fmt.Errorf(`the body is no query: %w; send {"method":"GET","url":"http://HOST/PATH","headers":[{"name":"N","value":"V"}]}`, err)
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf(`the body is no query: %w; send %s`, err, like)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return q, errors.New("the body goes on after the query: send one JSON object")
+		return errors.New("the body goes on after the query: send one JSON object")
 	}
-	return q, nil
+	return nil
 }
 
 func parameterQuery(raw string) (q proxy.Query, err error) {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/http/pprof" // it registers itself at http.DefaultServeMux, which nothing here serves
 	"strings"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 )
 
 // page is something to ask for.
@@ -21,6 +23,7 @@ type page struct {
 var (
 	readMethods    = []string{http.MethodGet, http.MethodHead}
 	explainMethods = []string{http.MethodGet, http.MethodHead, http.MethodPost}
+	postMethods    = []string{http.MethodPost}
 	// A HEAD would take a profile to throw it away.
 	profileMethods = []string{http.MethodGet}
 )
@@ -45,6 +48,9 @@ func (s *Server) allPages() []page {
 	}
 	if c.Explain != nil {
 		all = append(all, page{"/debug/explain", "what would happen to a request: ?method=&url=&host=&header=Name:%20value", false, explainMethods, s.explain})
+	}
+	if c.Served != nil {
+		all = append(all, page{plan.ServedPath, "which generations of routes are in use, by UID; for the other replicas", false, postMethods, s.served})
 	}
 	if c.Pprof {
 		all = append(all,

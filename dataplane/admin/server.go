@@ -47,6 +47,9 @@ type Config struct {
 	// Routes and Endpoints return what /debug/routes and /debug/endpoints show,
 	// as values for encoding/json.
 	Routes, Endpoints func() any
+	// Served answers plan.ServedPath: the generation that is served of the route
+	// of each UID, in the same order; 0 = none.
+	Served func(uids []string) []int64
 
 	// Log receives what goes wrong; the zero value discards it.
 	Log logr.Logger

@@ -21,6 +21,10 @@ type Plan struct {
 // Route is a set of rules under a set of hostnames. It is immutable.
 type Route struct {
 	Namespace, Name string
+	// UID and Generation say which version of which object the route is made
+	// of; "" and 0: of none that has any.
+	UID        string
+	Generation int64
 	// Hostnames in lower case: exact, "*.example.com", or "*" for every host.
 	Hostnames []string
 	// Rules in the order of the user.

@@ -38,7 +38,7 @@ var rules = []rule{
 	{path: "dataplane/server", local: []string{"dataplane/proxy", "dataplane/http1", "dataplane/proxyproto"},
 		external: []string{"github.com/go-logr/logr", "golang.org/x/sys/unix"}},
 	{path: "dataplane/telemetry", local: []string{"dataplane/plan", "dataplane/proxy", "dataplane/retry"}, external: []string{"github.com/prometheus", "github.com/go-logr/logr"}},
-	{path: "dataplane/admin", local: []string{"dataplane/proxy"}, external: []string{"github.com/go-logr/logr"}},
+	{path: "dataplane/admin", local: []string{"dataplane/plan", "dataplane/proxy"}, external: []string{"github.com/go-logr/logr"}},
 	{path: "dataplane/internal/memnet"},
 	{path: "dataplane", local: []string{"dataplane/..."}, external: []string{"github.com/go-logr/logr"}},
 

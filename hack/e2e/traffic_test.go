@@ -34,9 +34,11 @@ const patience = 60 * time.Second
 
 // replica is one process' worth of ferrum: the controllers and the data plane.
 type replica struct {
-	t    *testing.T
-	url  string
-	http *http.Client
+	t      *testing.T
+	engine *dataplane.Engine
+	stop   func() // ends it and waits for that
+	url    string
+	http   *http.Client
 }
 
 // backends leads addresses that endpoints have in the API server to servers on
@@ -68,9 +70,18 @@ func (b *backends) serve(t *testing.T, addr, text string) {
 	b.to[addr] = s.Listener.Addr().String()
 }
 
-// start runs a replica until the test ends.
-func start(t *testing.T, cfg *rest.Config, b *backends) *replica {
-	e := dataplane.New(dataplane.Config{HTTP: "127.0.0.1:0", Dial: b.dial, DrainTimeout: 5 * time.Second})
+// start runs a replica until the test ends, with settings that with changes.
+func start(t *testing.T, cfg *rest.Config, b *backends, with ...func(*dataplane.Config, *controllers.Options)) *replica {
+	d := dataplane.Config{HTTP: "127.0.0.1:0", Dial: b.dial, DrainTimeout: 5 * time.Second}
+	o := controllers.Options{
+		LeaseNamespace: "default", Registerer: prometheus.NewRegistry(),
+		Lease: controllers.LeaseTimes{Duration: 4 * time.Second, RenewDeadline: 3 * time.Second, RetryPeriod: 500 * time.Millisecond},
+	}
+	for _, f := range with {
+		f(&d, &o)
+	}
+	e := dataplane.New(d)
+	o.Applier = e
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -79,17 +90,13 @@ func start(t *testing.T, cfg *rest.Config, b *backends) *replica {
 		}
 	})
 	running.Go(func() {
-		err := controllers.Run(ctx, cfg, controllers.Options{
-			Applier: e, LeaseNamespace: "default", Registerer: prometheus.NewRegistry(),
-			Lease: controllers.LeaseTimes{Duration: 4 * time.Second, RenewDeadline: 3 * time.Second, RetryPeriod: 500 * time.Millisecond},
-		})
-		if err != nil {
+		if err := controllers.Run(ctx, cfg, o); err != nil {
 			t.Error(err)
 		}
 	})
-	t.Cleanup(running.Wait)
-	t.Cleanup(cancel)
-	r := &replica{t: t, http: &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}}
+	stop := func() { cancel(); running.Wait() }
+	t.Cleanup(stop)
+	r := &replica{t: t, engine: e, stop: stop, http: &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}}
 	t.Cleanup(r.http.CloseIdleConnections)
 	eventually(t, "the replica listens", func() error {
 		if e.Addr("http") == nil {

@@ -87,8 +87,8 @@ args:
 - --topology-zone=$(ZONE)
 - --topology-node=$(NODE_NAME)
 {{- end }}
-{{- if and .Values.service.enabled (not .Values.watchNamespaces) (not (dig "replicas" dict .Values.config)) }}
-- --replicas-service=$(POD_NAMESPACE)/{{ include "ferrum.fullname" . }}
+{{- if and (or .Values.service.enabled .Values.adminService.enabled) (or .Values.rbac.create (not .Values.watchNamespaces)) (not (dig "replicas" dict .Values.config)) }}
+- --replicas-service=$(POD_NAMESPACE)/{{ include "ferrum.fullname" . }}{{ ternary "" "-admin" .Values.service.enabled }}
 {{- end }}
 {{- with .Values.extraArgs }}
 {{ toYaml . }}
