@@ -67,6 +67,10 @@ spec:
   - name: config
     configMap:
       name: {{ include "ferrum.fullname" . }}
+  {{- if include "ferrum.snapshotDirectory" . }}
+  - name: snapshot
+    {{- toYaml .Values.snapshotVolume | nindent 4 }}
+  {{- end }}
   {{- with .Values.adminToken.secretName }}
   - name: admin-token
     secret:
@@ -141,6 +145,10 @@ volumeMounts:
 - name: config
   mountPath: /etc/ferrum/config
   readOnly: true
+{{- with include "ferrum.snapshotDirectory" . }}
+- name: snapshot
+  mountPath: {{ . }}
+{{- end }}
 {{- if .Values.adminToken.secretName }}
 - name: admin-token
   mountPath: /etc/ferrum/admin
