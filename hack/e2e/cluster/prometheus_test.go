@@ -69,7 +69,7 @@ func TestThePrometheusOperatorTakesWhatTheChartOffersIt(t *testing.T) {
 	apply(t, route("api"))
 	eventually(t, "the operator's kinds are served", func() error { _, err := command(monitoring, "kubectl", "apply", "-f", "-"); return err })
 	answers(t, host, "/", 200, "web-")
-	l := startLoad(host, "/")
+	l := startLoad(http.MethodPost)
 
 	p := prometheus{address: prometheusAddress(t)}
 	eventually(t, "both monitors' targets are up", func() error {
