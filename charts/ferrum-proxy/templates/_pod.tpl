@@ -137,6 +137,10 @@ readinessProbe:
 livenessProbe:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .Values.lifecycle }}
+lifecycle:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
 securityContext:

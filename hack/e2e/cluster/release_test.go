@@ -173,22 +173,40 @@ func rights(t *testing.T) {
 			t.Errorf("%v: %s", args, got)
 		}
 	}
+	const read, status = "get list watch", "patch"
+	want := map[string]string{
+		"services": read, "namespaces": read, "endpointslices.discovery.k8s.io": read, "referencegrants.gateway.networking.k8s.io": read,
+		"proxyroutes.ferrum.dev": read, "backendpolicies.ferrum.dev": read, "proxyclasses.ferrum.dev": read,
+		"proxyroutes.ferrum.dev/status": status, "backendpolicies.ferrum.dev/status": status, "proxyclasses.ferrum.dev/status": status,
+		"leases.coordination.k8s.io": "get update", "events.events.k8s.io": "create patch",
+	}
 	list := can("--list", "-n", namespace)
-	allowed := []string{"backendpolicies.ferrum.dev", "endpointslices.discovery.k8s.io", "leases.coordination.k8s.io", "namespaces", "proxyclasses.ferrum.dev",
-		"proxyroutes.ferrum.dev", "referencegrants.gateway.networking.k8s.io", "services", "backendpolicies.ferrum.dev/status", "proxyclasses.ferrum.dev/status",
-		"proxyroutes.ferrum.dev/status", "events.events.k8s.io"}
-	for line := range strings.Lines(list) {
-		resource, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-		switch {
-		case resource == "", resource == "Resources", strings.HasPrefix(resource, "["):
-			continue // no resource
-		case strings.HasPrefix(resource, "self"), strings.HasPrefix(resource, "clustertrustbundles."):
-			continue // every account may
-		}
-		if !slices.Contains(allowed, resource) {
-			t.Errorf("the service account may do something to %s:\n%s", resource, list)
+	got := verbs(list)
+	for resource, v := range got {
+		// Every account may ask about itself.
+		if want[resource] != v && !strings.HasPrefix(resource, "self") && !strings.HasPrefix(resource, "clustertrustbundles.") {
+			t.Errorf("%s: the service account may %s, want %q:\n%s", resource, v, want[resource], list)
 		}
 	}
+	for resource := range want {
+		if got[resource] == "" {
+			t.Errorf("the service account may do nothing to %s:\n%s", resource, list)
+		}
+	}
+}
+
+// verbs returns what may be done to each resource by a list of kubectl auth can-i.
+func verbs(list string) map[string]string {
+	all := make(map[string]string)
+	for line := range strings.Lines(list) {
+		resource, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if resource == "" || resource == "Resources" || strings.HasPrefix(resource, "[") {
+			continue // no resource
+		}
+		words := strings.Fields(strings.Trim(rest[strings.LastIndexByte(rest, '[')+1:], "]"))
+		all[resource] = strings.Join(slices.Sorted(slices.Values(words)), " ")
+	}
+	return all
 }
 
 // A backend that closes its idle connections at once loses the race against a
