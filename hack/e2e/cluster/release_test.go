@@ -264,8 +264,13 @@ func rollsBack(t *testing.T) {
 	kubectl(t, "get", "proxyclass", "ferrum")
 }
 
-// costs prints the memory and the CPU time of each replica.
+// costs prints the memory and the CPU time of each replica. What the chart requests
+// by default holds the memory.
 func costs(t *testing.T) {
+	const requested = 128 << 20
+	if got := kubectl(t, "-n", namespace, "get", "deployment", "ferrum-ferrum-proxy", "-o", "jsonpath={.spec.template.spec.containers[0].resources.requests.memory}"); got != "128Mi" {
+		t.Errorf("the chart requests %s", got)
+	}
 	rest := make(map[string]float64)
 	for name, ip := range podAddresses(t) {
 		text, err := metrics(ip)
@@ -284,7 +289,11 @@ func costs(t *testing.T) {
 			t.Fatal(err)
 		}
 		cpu := (sample(t, text, "process_cpu_seconds_total") - rest[name]) / time.Since(begin).Seconds()
-		t.Logf("%s under load: %.0f MiB resident, %.0f m CPU", name, sample(t, text, "process_resident_memory_bytes")/(1<<20), cpu*1000)
+		memory := sample(t, text, "process_resident_memory_bytes")
+		t.Logf("%s under load: %.0f MiB resident, %.0f m CPU", name, memory/(1<<20), cpu*1000)
+		if memory > requested {
+			t.Errorf("%s needs more memory than the chart requests", name)
+		}
 	}
 	l.mustLoseNothing(t, "load")
 }
