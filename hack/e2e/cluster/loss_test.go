@@ -44,10 +44,17 @@ func kill(t *testing.T, program, pod string) {
 	t.Fatalf("no process %s in %s", program, pod)
 }
 
-// webPods returns the names of the Pods of web and their addresses.
-func webPods(t *testing.T) map[string]string {
+// webPods returns the names of the Pods of web and their addresses, once those that
+// go have gone.
+func webPods(t *testing.T) (pods map[string]string) {
 	t.Helper()
-	return addresses(t, "shop", "app=web")
+	eventually(t, "there are 5 Pods", func() error {
+		if pods = addresses(t, "shop", "app=web"); len(pods) != 5 {
+			return fmt.Errorf("%d", len(pods))
+		}
+		return nil
+	})
+	return pods
 }
 
 // losesPods takes one Pod after the other. What was on a connection to it is sent
