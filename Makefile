@@ -69,6 +69,7 @@ verify: ## Check that generated files, formatting, go vet and go.mod agree with 
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed:" $$unformatted >&2; exit 1; }
 	go vet ./...
 	go vet -tags cluster ./hack/e2e/cluster
+	go vet -tags promtool ./cmd/ferrum
 	go mod tidy -diff
 	go -C hack/tools mod tidy -diff
 
@@ -86,9 +87,11 @@ image: ## Build the image bin/ferrum-VERSION.tar (OCI layout) for PLATFORM; need
 		./cmd/ferrum -- run
 
 .PHONY: alerts
-alerts: ## Try the chart's alerts on made-up faults; needs promtool (Debian: prometheus)
+alerts: ## Try the chart's alerts and dashboard on faults, made up and real; needs promtool (Debian: prometheus)
 	promtool check rules charts/ferrum-proxy/files/alerts.yaml
 	promtool test rules hack/chart/testdata/alerts_test.yaml
+	@assets=$$(hack/kube/assets.sh) || exit; set -x; \
+	KUBEBUILDER_ASSETS=$$assets go test -tags promtool -run '^TestEachAlert' ./cmd/ferrum
 
 .PHONY: e2e
 e2e: ## Install the image and the chart into a real Kubernetes, with traffic; needs root (hack/kube/cluster.sh check)

@@ -169,7 +169,7 @@ func (c *Config) settings() []setting {
 		{"drain.timeout", "drain-timeout", "after that, how long requests in flight may take", (*duration)(&c.Drain.Timeout)},
 		{"drain.upgradedTimeout", "drain-upgraded-timeout", "after the delay, how long upgraded connections such as WebSockets may go on", (*duration)(&c.Drain.UpgradedTimeout)},
 		{"health.requireHealthyPools", "", "not ready before every pool with active checks has had an endpoint that passes", (*toggle)(&c.Health.RequireHealthyPools)},
-		{"snapshot.directory", "", "directory that keeps the last good plan for a start at which the API server cannot be reached; empty = off", (*text)(&c.Snapshot.Directory)},
+		{"snapshot.directory", "snapshot-directory", "directory that keeps the last good plan for a start at which the API server cannot be reached; empty = off", (*text)(&c.Snapshot.Directory)},
 		{"log.format", "log-format", "json or text", &choice{&c.Log.Format, []string{"json", "text"}}},
 		{"log.level", "log-level", "error, warn, info or debug", (*level)(&c.Log.Level)},
 		{"accessLog.format", "access-log", "off, json or text, on standard output", &choice{&c.AccessLog.Format, []string{"off", "json", "text"}}},

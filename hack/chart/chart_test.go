@@ -89,6 +89,8 @@ func TestTheSchemaRefusesWrongValues(t *testing.T) {
 		{"config.http.address=8080", "address"},
 		{"config.log.level=trace", "level"},
 		{"config.routes.x=1", "routes"},
+		{"config.snapshot.directory=here", "directory"},
+		{"snapshotVolume.hostPath.path=/var/lib/ferrum", "snapshotVolume"}, // two sources
 		{"watchNamespaces={Shop}", "watchNamespaces"},
 		{"rbac.scope=Everything", "scope"},
 		{"service.type=ExternalName", "type"},
@@ -137,6 +139,46 @@ func TestPodsAreReplacedWhenTheirConfigurationChanges(t *testing.T) {
 	}
 	if after := sum("config.log.level=debug"); after == before {
 		t.Error("the level of the log is not in the checksum")
+	}
+}
+
+// Both ways of installing name a directory, on a root file system that cannot be
+// written: a volume has to be there.
+func TestTheSnapshotIsInAVolumeWhereTheProcessLooksForIt(t *testing.T) {
+	mounted := func(o *object) map[string]any {
+		pod := at(o, "spec", "template", "spec").(map[string]any)
+		mounts := make(map[string]any)
+		for _, m := range pod["containers"].([]any)[0].(map[string]any)["volumeMounts"].([]any) {
+			m := m.(map[string]any)
+			for _, v := range pod["volumes"].([]any) {
+				if v := v.(map[string]any); v["name"] == m["name"] && m["readOnly"] == nil {
+					mounts[m["mountPath"].(string)] = v["emptyDir"]
+				}
+			}
+		}
+		return mounts
+	}
+	memory := map[string]any{"medium": "Memory"}
+	for _, c := range []struct {
+		set  string
+		want map[string]any
+	}{
+		{"", map[string]any{"/var/lib/ferrum": map[string]any{}}},
+		{"config.snapshot.directory=", map[string]any{}},
+		{"config.snapshot.directory=/elsewhere,snapshotVolume.emptyDir.medium=Memory", map[string]any{"/elsewhere": memory}},
+		{"snapshotVolume.emptyDir=null,snapshotVolume.hostPath.path=/x", map[string]any{"/var/lib/ferrum": nil}},
+	} {
+		all := render(t, "--set", c.set)
+		if d := cmp.Diff(c.want, mounted(find(t, all, "Deployment", ""))); d != "" {
+			t.Errorf("%q: -want +got\n%s", c.set, d)
+		}
+	}
+	d := find(t, kustomize(t, root+"/config/default"), "Deployment", "")
+	if diff := cmp.Diff(map[string]any{"/var/lib/ferrum": map[string]any{}}, mounted(d)); diff != "" {
+		t.Errorf("config/: -want +got\n%s", diff)
+	}
+	if args := fmt.Sprint(at(d, "spec", "template", "spec", "containers").([]any)[0].(map[string]any)["args"]); !strings.Contains(args, "--snapshot-directory=/var/lib/ferrum") {
+		t.Errorf("config/ runs the process with %s", args)
 	}
 }
 

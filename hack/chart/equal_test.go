@@ -139,6 +139,7 @@ func TestTheProcessTakesTheFileThatTheChartWrites(t *testing.T) {
 		"admin":           map[string]any{"address": ":9090", "tokenFile": "/etc/ferrum/admin/token"},
 		"drain":           map[string]any{"delay": "5s", "timeout": "30s", "upgradedTimeout": "60s"},
 		"http":            map[string]any{"address": ":8080"},
+		"snapshot":        map[string]any{"directory": "/var/lib/ferrum"},
 		"watchNamespaces": []any{"shop", "blog"},
 	}
 	if d := cmp.Diff(want, got); d != "" {

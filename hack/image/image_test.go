@@ -4,11 +4,14 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"debug/elf"
 	"encoding/json"
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -132,6 +135,63 @@ func TestTheSameSourcesGiveTheSameBytes(t *testing.T) {
 	}
 	if bytes.Contains(all[0], []byte(t.TempDir())) {
 		t.Error("the image names a directory of the build")
+	}
+}
+
+func TestEachPlatformGetsABinaryOfItsOwnThatNeedsNoLibraries(t *testing.T) {
+	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
+		file := filepath.Join(t.TempDir(), arch)
+		if err := build("./testdata/hello", file, "linux", arch, "-s -w"); err != nil {
+			t.Fatal(err)
+		}
+		f, err := elf.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if f.Machine != machine || f.Class != elf.ELFCLASS64 || f.Section(".interp") != nil {
+			t.Errorf("%s: %s, %s, with an interpreter: %t", arch, f.Machine, f.Class, f.Section(".interp") != nil)
+		}
+	}
+}
+
+// A package that the Dockerfile does not copy would break its build, which nothing
+// here runs.
+func TestTheDockerfileCopiesEveryPackageOfTheProgram(t *testing.T) {
+	dockerfile, err := os.ReadFile("../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var copied []string
+	for _, m := range regexp.MustCompile(`(?m)^COPY (\S+) (\S+)$`).FindAllStringSubmatch(string(dockerfile), -1) {
+		if m[1] != m[2] {
+			t.Errorf("%s is copied to %s", m[1], m[2])
+		}
+		copied = append(copied, m[1])
+	}
+	const module = "github.com/ferrum-proxy/ferrum-proxy/"
+	out, err := exec.Command("go", "list", "-deps", module+"cmd/ferrum").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var own int
+	for pkg := range strings.Lines(string(out)) {
+		dir, ours := strings.CutPrefix(strings.TrimSpace(pkg), module)
+		if !ours {
+			continue
+		}
+		own++
+		if !slices.ContainsFunc(copied, func(c string) bool { return dir == c || strings.HasPrefix(dir, c+"/") }) {
+			t.Errorf("%s is not copied", dir)
+		}
+	}
+	if own < 10 {
+		t.Errorf("only %d packages", own)
+	}
+	for _, want := range []string{"USER 65532:65532\n", `ENTRYPOINT ["/ferrum"]`, `CMD ["run"]`, "CGO_ENABLED=0", "-trimpath -buildvcs=false", "\nFROM scratch\n"} {
+		if !strings.Contains(string(dockerfile), want) {
+			t.Errorf("no %q: not the image that `make image` makes", want)
+		}
 	}
 }
 

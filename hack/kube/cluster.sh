@@ -26,7 +26,9 @@ check() {
 		command -v $tool >/dev/null || lacks+=("$tool")
 	done
 	[ -x /usr/lib/cni/bridge ] || lacks+=("the CNI plugins")
-	[ -d /sys/fs/cgroup/memory ] || lacks+=("cgroups v1")
+	# Version 2 would take another boot.sh: one hierarchy, whose root may give its
+	# controllers on only once the processes in it have moved into a child.
+	[ -d /sys/fs/cgroup/memory ] || lacks+=("cgroups of version 1 at /sys/fs/cgroup (there is: $(stat -fc %T /sys/fs/cgroup 2>&1 || true))")
 	unshare --net --mount --pid --cgroup --uts --ipc --fork true 2>/dev/null || lacks+=("the right to make namespaces")
 	[ ${#lacks[@]} -eq 0 ] && return
 	local list

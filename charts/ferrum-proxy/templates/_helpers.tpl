@@ -71,6 +71,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- include "ferrum.port" (dig "admin" "address" ":9090" .Values.config) -}}
 {{- end -}}
 
+{{- define "ferrum.snapshotDirectory" -}}
+{{- dig "snapshot" "directory" "" .Values.config -}}
+{{- end -}}
+
 {{/* Seconds, rounded up, of a duration as Go writes it: 1m30s, 1.5h, 300ms. */}}
 {{- define "ferrum.seconds" -}}
 {{- $sum := 0.0 -}}

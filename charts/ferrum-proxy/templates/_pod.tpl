@@ -67,6 +67,10 @@ spec:
   - name: config
     configMap:
       name: {{ include "ferrum.fullname" . }}
+  {{- if include "ferrum.snapshotDirectory" . }}
+  - name: snapshot
+    {{- toYaml .Values.snapshotVolume | nindent 4 }}
+  {{- end }}
   {{- with .Values.adminToken.secretName }}
   - name: admin-token
     secret:
@@ -133,6 +137,10 @@ readinessProbe:
 livenessProbe:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .Values.lifecycle }}
+lifecycle:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
 securityContext:
@@ -141,6 +149,10 @@ volumeMounts:
 - name: config
   mountPath: /etc/ferrum/config
   readOnly: true
+{{- with include "ferrum.snapshotDirectory" . }}
+- name: snapshot
+  mountPath: {{ . }}
+{{- end }}
 {{- if .Values.adminToken.secretName }}
 - name: admin-token
   mountPath: /etc/ferrum/admin

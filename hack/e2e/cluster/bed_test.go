@@ -125,10 +125,19 @@ func newClient() *http.Client {
 	}
 }
 
-// ask sends a request for http://host/path to the node's port and returns the
-// answer's status and body.
+// ask gets http://host/path from the node's port and returns the answer's status
+// and body.
 func ask(client *http.Client, host, path string) (int, string, error) {
-	req, err := http.NewRequest(http.MethodPost, "http://"+net.JoinHostPort(node, nodePort)+path, strings.NewReader("hello"))
+	return send(client, http.MethodGet, net.JoinHostPort(node, nodePort), host, path)
+}
+
+// send is ask with a method, POST with a body, and an address of the proxy.
+func send(client *http.Client, method, to, host, path string) (int, string, error) {
+	var body io.Reader
+	if method == http.MethodPost {
+		body = strings.NewReader("hello")
+	}
+	req, err := http.NewRequest(method, "http://"+to+path, body)
 	if err != nil {
 		return 0, "", err
 	}
@@ -138,8 +147,8 @@ func ask(client *http.Client, host, path string) (int, string, error) {
 		return 0, "", err
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	return res.StatusCode, string(body), err
+	text, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(text), err
 }
 
 // answers waits until a request gets a status and an answer that begins with a
@@ -160,7 +169,13 @@ func answers(t *testing.T, host, path string, status int, begins string) time.Du
 // podAddresses returns the addresses of the proxy's Pods by name.
 func podAddresses(t *testing.T) map[string]string {
 	t.Helper()
-	out := kubectl(t, "-n", namespace, "get", "pods", "-l", "app.kubernetes.io/name=ferrum-proxy",
+	return addresses(t, namespace, "app.kubernetes.io/name=ferrum-proxy")
+}
+
+// addresses returns the addresses of the running Pods with a label by name.
+func addresses(t *testing.T, namespace, label string) map[string]string {
+	t.Helper()
+	out := kubectl(t, "-n", namespace, "get", "pods", "-l", label,
 		"--field-selector=status.phase=Running", "-o", `jsonpath={range .items[*]}{.metadata.name} {.status.podIP}{"\n"}{end}`)
 	all := make(map[string]string)
 	for line := range strings.Lines(out) {

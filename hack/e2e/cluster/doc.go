@@ -5,6 +5,7 @@
 //	make e2e
 //
 // Steps of a test build on each other, as the life of a release does: install,
-// serve, upgrade, roll back, uninstall. Requests are POSTs over kept-alive
-// connections, which no client may send again on its own: what gets lost shows.
+// serve, upgrade, roll back, uninstall. Where the proxy is what changes, requests are
+// POSTs over kept-alive connections, which no client may send again on its own: what
+// gets lost shows.
 package cluster

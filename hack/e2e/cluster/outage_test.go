@@ -3,10 +3,15 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,7 +40,7 @@ func outlivesAPIServer(t *testing.T) {
 	}
 	pods := podAddresses(t)
 
-	l := startLoad(host, "/")
+	l := startLoad(http.MethodPost)
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +53,9 @@ func outlivesAPIServer(t *testing.T) {
 	if _, err := command("", "kubectl", "get", "--raw", "/readyz"); err == nil {
 		t.Error("the API server was there all the time")
 	}
+	l.mustLoseNothing(t, fmt.Sprintf("%s without the API server", outage))
+	servesSnapshot(t, pods)
+
 	args := strings.Split(strings.TrimSuffix(string(cmdline), "\x00"), "\x00")
 	again := exec.Command(args[0], args[1:]...)
 	out, err := os.Create(filepath.Join(logs, "kube-apiserver-again.log"))
@@ -59,9 +67,33 @@ func outlivesAPIServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the API server answers", func() error { _, err := command("", "kubectl", "get", "--raw", "/readyz"); return err })
-	l.mustLoseNothing(t, fmt.Sprintf("%s without the API server", outage))
 
 	apply(t, route("api"))
 	took := answers(t, host, "/api", 200, "api-")
 	t.Logf("an edit after the outage is served after %s", took.Round(time.Millisecond))
+}
+
+// servesSnapshot kills a replica while the API server is away. The kubelet starts
+// its container again, which knows the routes from the process before.
+func servesSnapshot(t *testing.T, pods map[string]string) {
+	name := slices.Min(slices.Collect(maps.Keys(pods)))
+	kill(t, "/ferrum", name)
+	client := newClient()
+	defer client.CloseIdleConnections()
+	client.Transport = nil // a Pod is reached from the node
+	took := eventually(t, "the replica serves again", func() error {
+		text, err := metrics(pods[name])
+		if err != nil {
+			return err
+		}
+		status, body, err := send(client, http.MethodGet, net.JoinHostPort(pods[name], "8080"), host, "/")
+		if err != nil || status != 200 {
+			return fmt.Errorf("%d %q %w", status, body, err)
+		}
+		if sample(t, text, "ferrum_config_snapshot_in_use") != 1 {
+			return errors.New("it does not say that it serves the snapshot")
+		}
+		return nil
+	})
+	t.Logf("a replica that was killed meanwhile served the snapshot after %s", took.Round(time.Millisecond))
 }

@@ -69,7 +69,7 @@ func TestThePrometheusOperatorTakesWhatTheChartOffersIt(t *testing.T) {
 	apply(t, route("api"))
 	eventually(t, "the operator's kinds are served", func() error { _, err := command(monitoring, "kubectl", "apply", "-f", "-"); return err })
 	answers(t, host, "/", 200, "web-")
-	l := startLoad(host, "/")
+	l := startLoad(http.MethodPost)
 
 	p := prometheus{address: prometheusAddress(t)}
 	eventually(t, "both monitors' targets are up", func() error {
@@ -207,7 +207,8 @@ func (p prometheus) answersTheDashboard(t *testing.T) {
 	variables := strings.NewReplacer("$__rate_interval", "1m", "$job", ".*", "$namespace", ".*", "$route", ".*")
 	// There are no such events in a healthy installation, and a counter that has
 	// no labels yet has no series.
-	mayBeEmpty := []string{"ferrum_request_failures_total", "ferrum_controller_watch_errors_total", "ferrum_access_log_dropped_total", "ferrum_connections_refused_total"}
+	mayBeEmpty := []string{"ferrum_request_failures_total", "ferrum_controller_watch_errors_total", "ferrum_access_log_dropped_total", "ferrum_connections_refused_total",
+		"ferrum_upstream_retries_total", "ferrum_upstream_retries_refused_total"}
 	for _, panel := range dashboard.Panels {
 		for _, target := range panel.Targets {
 			expr := variables.Replace(target.Expr)

@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"regexp"
 	"slices"
@@ -19,8 +20,8 @@ const host = "shop.example.com"
 const shop = `{apiVersion: v1, kind: Namespace, metadata: {name: shop}}
 `
 
-// backend is a Deployment of the sample backend and its Service.
-func backend(name string, replicas int) string {
+// backend is a Deployment of the sample backend, with arguments, and its Service.
+func backend(name string, replicas int, args ...string) string {
 	return fmt.Sprintf(`
 ---
 apiVersion: apps/v1
@@ -36,7 +37,7 @@ spec:
       containers:
       - name: backend
         image: lab.local/backend:1
-        args: [-linger=3s]
+        args: [%[3]s]
         ports: [{containerPort: 8080}]
         readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
 ---
@@ -46,7 +47,7 @@ metadata: {name: %[1]s, namespace: shop}
 spec:
   selector: {app: %[1]s}
   ports: [{name: http, port: 80, targetPort: 8080}]
-`, name, replicas)
+`, name, replicas, strings.Join(args, ", "))
 }
 
 // route leads / to web and /api to a Service.
@@ -77,11 +78,14 @@ func TestARelease(t *testing.T) {
 		{"all replicas take part", allServe},
 		{"its service account may do what it needs and no more", rights},
 		{"a rolling restart of the backend loses nothing", restartsBackend},
+		{"Pods that are killed cost no GET", losesPods},
+		{"an endpoint that is not ready gets nothing, and nothing is lost", losesReadiness},
 		{"a rolling restart of the proxy loses nothing", restartsProxy},
 		{"an upgrade loses nothing", upgrades},
 		{"a rollback loses nothing", rollsBack},
 		{"traffic goes on without the API server", outlivesAPIServer},
 		{"it shows what a replica costs", costs},
+		{"a replica that is killed costs what was on its connections", losesReplica},
 		{"an uninstall leaves nothing but the CRDs", uninstalls},
 	} {
 		if !t.Run(step.name, step.run) {
@@ -169,36 +173,61 @@ func rights(t *testing.T) {
 			t.Errorf("%v: %s", args, got)
 		}
 	}
+	const read, status = "get list watch", "patch"
+	want := map[string]string{
+		"services": read, "namespaces": read, "endpointslices.discovery.k8s.io": read, "referencegrants.gateway.networking.k8s.io": read,
+		"proxyroutes.ferrum.dev": read, "backendpolicies.ferrum.dev": read, "proxyclasses.ferrum.dev": read,
+		"proxyroutes.ferrum.dev/status": status, "backendpolicies.ferrum.dev/status": status, "proxyclasses.ferrum.dev/status": status,
+		"leases.coordination.k8s.io": "get update", "events.events.k8s.io": "create patch",
+	}
 	list := can("--list", "-n", namespace)
-	allowed := []string{"backendpolicies.ferrum.dev", "endpointslices.discovery.k8s.io", "leases.coordination.k8s.io", "namespaces", "proxyclasses.ferrum.dev",
-		"proxyroutes.ferrum.dev", "referencegrants.gateway.networking.k8s.io", "services", "backendpolicies.ferrum.dev/status", "proxyclasses.ferrum.dev/status",
-		"proxyroutes.ferrum.dev/status", "events.events.k8s.io"}
-	for line := range strings.Lines(list) {
-		resource, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-		switch {
-		case resource == "", resource == "Resources", strings.HasPrefix(resource, "["):
-			continue // no resource
-		case strings.HasPrefix(resource, "self"), strings.HasPrefix(resource, "clustertrustbundles."):
-			continue // every account may
+	got := verbs(list)
+	for resource, v := range got {
+		// Every account may ask about itself.
+		if want[resource] != v && !strings.HasPrefix(resource, "self") && !strings.HasPrefix(resource, "clustertrustbundles.") {
+			t.Errorf("%s: the service account may %s, want %q:\n%s", resource, v, want[resource], list)
 		}
-		if !slices.Contains(allowed, resource) {
-			t.Errorf("the service account may do something to %s:\n%s", resource, list)
+	}
+	for resource := range want {
+		if got[resource] == "" {
+			t.Errorf("the service account may do nothing to %s:\n%s", resource, list)
 		}
 	}
 }
 
+// verbs returns what may be done to each resource by a list of kubectl auth can-i.
+func verbs(list string) map[string]string {
+	all := make(map[string]string)
+	for line := range strings.Lines(list) {
+		resource, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if resource == "" || resource == "Resources" || strings.HasPrefix(resource, "[") {
+			continue // no resource
+		}
+		words := strings.Fields(strings.Trim(rest[strings.LastIndexByte(rest, '[')+1:], "]"))
+		all[resource] = strings.Join(slices.Sorted(slices.Values(words)), " ")
+	}
+	return all
+}
+
+// A backend that closes its idle connections at once loses the race against a
+// request on one of them. A GET is sent again. A POST may have been processed, so
+// that takes a backend which goes on serving while the proxies learn that it goes.
 func restartsBackend(t *testing.T) {
-	for n := range 3 {
-		l := startLoad(host, "/")
-		kubectl(t, "-n", "shop", "rollout", "restart", "deployment/web")
+	for _, c := range []struct{ method, args string }{{http.MethodGet, ""}, {http.MethodPost, "-linger=3s"}} {
+		apply(t, backend("web", 5, c.args))
 		kubectl(t, "-n", "shop", "rollout", "status", "deployment/web", "--timeout=3m")
-		l.mustLoseNothing(t, fmt.Sprintf("restart %d of 5 Pods", n+1))
+		for n := range 3 {
+			l := startLoad(c.method)
+			kubectl(t, "-n", "shop", "rollout", "restart", "deployment/web")
+			kubectl(t, "-n", "shop", "rollout", "status", "deployment/web", "--timeout=3m")
+			l.mustLoseNothing(t, fmt.Sprintf("%s, restart %d of 5 Pods %s", c.method, n+1, c.args))
+		}
 	}
 }
 
 func restartsProxy(t *testing.T) {
 	for n := range 3 {
-		l := startLoad(host, "/")
+		l := startLoad(http.MethodPost)
 		kubectl(t, "-n", namespace, "rollout", "restart", "deployment/ferrum-ferrum-proxy")
 		kubectl(t, "-n", namespace, "rollout", "status", "deployment/ferrum-ferrum-proxy", "--timeout=3m")
 		waitForPods(t, replicas)
@@ -218,7 +247,7 @@ func waitForPods(t *testing.T, n int) {
 }
 
 func upgrades(t *testing.T) {
-	l := startLoad(host, "/")
+	l := startLoad(http.MethodPost)
 	helm(t, "upgrade", values("--set", "replicas=2,config.log.level=debug")...)
 	waitForPods(t, 2)
 	l.mustLoseNothing(t, "upgrade to another configuration and 2 replicas")
@@ -228,15 +257,20 @@ func upgrades(t *testing.T) {
 }
 
 func rollsBack(t *testing.T) {
-	l := startLoad(host, "/")
+	l := startLoad(http.MethodPost)
 	helm(t, "rollback", "1", "--wait", "--timeout", "3m")
 	waitForPods(t, replicas)
 	l.mustLoseNothing(t, "rollback to the first revision")
 	kubectl(t, "get", "proxyclass", "ferrum")
 }
 
-// costs prints the memory and the CPU time of each replica.
+// costs prints the memory and the CPU time of each replica. What the chart requests
+// by default holds the memory.
 func costs(t *testing.T) {
+	const requested = 128 << 20
+	if got := kubectl(t, "-n", namespace, "get", "deployment", "ferrum-ferrum-proxy", "-o", "jsonpath={.spec.template.spec.containers[0].resources.requests.memory}"); got != "128Mi" {
+		t.Errorf("the chart requests %s", got)
+	}
 	rest := make(map[string]float64)
 	for name, ip := range podAddresses(t) {
 		text, err := metrics(ip)
@@ -246,7 +280,7 @@ func costs(t *testing.T) {
 		rest[name] = sample(t, text, "process_cpu_seconds_total")
 		t.Logf("%s at rest: %.0f MiB resident", name, sample(t, text, "process_resident_memory_bytes")/(1<<20))
 	}
-	l := startLoad(host, "/")
+	l := startLoad(http.MethodPost)
 	begin := time.Now()
 	time.Sleep(10 * time.Second)
 	for name, ip := range podAddresses(t) {
@@ -255,7 +289,11 @@ func costs(t *testing.T) {
 			t.Fatal(err)
 		}
 		cpu := (sample(t, text, "process_cpu_seconds_total") - rest[name]) / time.Since(begin).Seconds()
-		t.Logf("%s under load: %.0f MiB resident, %.0f m CPU", name, sample(t, text, "process_resident_memory_bytes")/(1<<20), cpu*1000)
+		memory := sample(t, text, "process_resident_memory_bytes")
+		t.Logf("%s under load: %.0f MiB resident, %.0f m CPU", name, memory/(1<<20), cpu*1000)
+		if memory > requested {
+			t.Errorf("%s needs more memory than the chart requests", name)
+		}
 	}
 	l.mustLoseNothing(t, "load")
 }
