@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/redisserver"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit/shared/redistest"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 )
 
@@ -27,7 +27,7 @@ func (r *replicated) sharing() (n int) {
 }
 
 func TestReplicasLetTheRateThroughTogetherAndGoOnWithoutRedis(t *testing.T) {
-	redis := redisserver.Start(t)
+	redis := redistest.Start(t)
 	r := replicate(t, redis.Addr())
 	soon(t, "they have found Redis", r.together)
 	began := time.Now()

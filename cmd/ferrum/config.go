@@ -76,7 +76,7 @@ type Config struct {
 		// namespace/name; "" = there is this one.
 		Service string
 	}
-	Redis redisConfig
+	Redis   redisConfig
 	Buffers struct {
 		// MaxBytes of memory for request bodies that are kept to be sent again.
 		MaxBytes int

@@ -30,6 +30,7 @@ var rules = []rule{
 	{path: "dataplane/route", local: []string{"dataplane/plan"}},
 	{path: "dataplane/limit", local: []string{"dataplane/plan"}},
 	{path: "dataplane/limit/shared", local: []string{"dataplane/limit"}, external: []string{"github.com/go-logr/logr", "github.com/redis/go-redis/v9"}},
+	{path: "dataplane/limit/shared/redistest"},
 	{path: "dataplane/retry", local: []string{"dataplane/plan", "dataplane/limit"}}, // limit for the floor of a budget, a token bucket
 	{path: "dataplane/http1", local: []string{"dataplane/route"}},
 	{path: "dataplane/upstream", local: []string{"dataplane/plan", "dataplane/limit", "dataplane/http1", "dataplane/retry"},
@@ -41,7 +42,6 @@ var rules = []rule{
 	{path: "dataplane/telemetry", local: []string{"dataplane/plan", "dataplane/proxy", "dataplane/retry"}, external: []string{"github.com/prometheus", "github.com/go-logr/logr"}},
 	{path: "dataplane/admin", local: []string{"dataplane/proxy"}, external: []string{"github.com/go-logr/logr"}},
 	{path: "dataplane/internal/memnet"},
-	{path: "dataplane/internal/redisserver"},
 	{path: "dataplane", local: []string{"dataplane/..."}, external: []string{"github.com/go-logr/logr"}},
 
 	{path: "controllers/translate", local: []string{"api/...", "dataplane/plan", "dataplane/route"}, external: []string{"k8s.io", "sigs.k8s.io"}},
@@ -61,7 +61,7 @@ var neverAbove = []rule{
 	{path: "hack/...", local: []string{"hack/..."}},
 	{path: "cmd/..."},
 	{path: "dataplane/internal/memnet"}, // for tests, which this test does not see
-	{path: "dataplane/internal/redisserver"},
+	{path: "dataplane/limit/shared/redistest"},
 }
 
 // banned are prefixes that must not be reached at all, not even through others.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/redisserver"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit/shared/redistest"
 )
 
 // slow is a rate that gives nothing back in the time of a test.
@@ -46,7 +46,7 @@ func (c *client) mustTake(t *testing.T, bucket string, r limit.Rate) limit.Verdi
 func near(got, want time.Duration) bool { return got <= want && got > want-time.Minute }
 
 func TestABucketInRedisGivesItsBurstAndSaysWhenThereIsMore(t *testing.T) {
-	c := newTestClient(t, Config{Address: redisserver.Start(t).Addr()})
+	c := newTestClient(t, Config{Address: redistest.Start(t).Addr()})
 	for i, want := range []limit.Verdict{
 		{OK: true, Remaining: 2, Reset: 8 * time.Hour},
 		{OK: true, Remaining: 1, Reset: 16 * time.Hour},
@@ -77,7 +77,7 @@ func TestABucketInRedisGivesItsBurstAndSaysWhenThereIsMore(t *testing.T) {
 // TestTokensComeAtTheirRateByTheClockOfRedis writes what a bucket missed at some
 // time before or after now.
 func TestTokensComeAtTheirRateByTheClockOfRedis(t *testing.T) {
-	c := newTestClient(t, Config{Address: redisserver.Start(t).Addr()})
+	c := newTestClient(t, Config{Address: redistest.Start(t).Addr()})
 	perHour := limit.Rate{Count: 1, Period: time.Hour, Burst: 10}
 	for i, tc := range []struct {
 		missing float64
@@ -117,7 +117,7 @@ func TestTokensComeAtTheirRateByTheClockOfRedis(t *testing.T) {
 }
 
 func TestManyAtOnceFromSeveralProcessesGetTheBurstTogether(t *testing.T) {
-	s := redisserver.Start(t)
+	s := redistest.Start(t)
 	rate := limit.Rate{Count: 100, Period: 24 * time.Hour, Burst: 100}
 	var passed atomic.Int64
 	var wg sync.WaitGroup
@@ -142,7 +142,7 @@ func TestManyAtOnceFromSeveralProcessesGetTheBurstTogether(t *testing.T) {
 }
 
 func TestKeysHaveThePrefixAndTheLimitAndNothingOfTheRequest(t *testing.T) {
-	c := newTestClient(t, Config{Address: redisserver.Start(t).Addr(), Prefix: "mine/", Database: 3})
+	c := newTestClient(t, Config{Address: redistest.Start(t).Addr(), Prefix: "mine/", Database: 3})
 	c.mustTake(t, c.bucket("shop/web/all/0", []byte("s3cret-api-key")), slow)
 	c.mustTake(t, c.bucket("shop/web/all/0", []byte("another")), slow)
 	c.mustTake(t, c.bucket("shop/web/all/1", []byte("another")), slow)
@@ -188,7 +188,7 @@ func eventually(t *testing.T, what string, yes func() bool) {
 }
 
 func TestAfterRedisWasKilledNobodyAsksUntilItIsBack(t *testing.T) {
-	server := redisserver.Start(t)
+	server := redistest.Start(t)
 	s := running(t, Config{Address: server.Addr()}.patient())
 	eventually(t, "it is found", s.Up)
 	take := func() bool { _, ok := s.Take("a", slow, nil, time.Now()); return ok }
@@ -208,7 +208,7 @@ func TestAfterRedisWasKilledNobodyAsksUntilItIsBack(t *testing.T) {
 }
 
 func TestOfARedisThatHangsOneRequestWaitsForItsTimeout(t *testing.T) {
-	server := redisserver.Start(t)
+	server := redistest.Start(t)
 	c := Config{Address: server.Addr()}.patient()
 	c.Timeout = 300 * time.Millisecond
 	s := running(t, c)
@@ -229,7 +229,7 @@ func TestOfARedisThatHangsOneRequestWaitsForItsTimeout(t *testing.T) {
 }
 
 func TestWhoMayNotRunTheScriptIsNotUp(t *testing.T) {
-	server := redisserver.Start(t, "--requirepass", "one", "--user", "reader", "on", ">two", "+@all", "-@scripting", "~*")
+	server := redistest.Start(t, "--requirepass", "one", "--user", "reader", "on", ">two", "+@all", "-@scripting", "~*")
 	as := func(user, password string) Config {
 		return Config{Address: server.Addr(), Credentials: func() (string, string, error) { return user, password, nil }}.patient()
 	}

@@ -1,10 +1,11 @@
-// Package redisserver owns the Redis of tests: a real redis-server, each on a port
+// Package redistest owns the Redis of tests: a real redis-server, each on a port
 // of its own and without files, that can be killed, stopped and started again.
 //
 // The server is that of the variable REDIS_SERVER, else the one in PATH. `make
 // test` looks for it and, where there is none, leaves out the tests that need it:
-// they have the build tag redis. A Server is used by one test at a time.
-package redisserver
+// they have the build tag redis. A Server is one test's: nothing of
+// it may be called concurrently.
+package redistest
 
 import (
 	"bufio"
