@@ -72,9 +72,7 @@ func (r *reconciler) Reconcile(ctx context.Context, _ key) (_ reconcile.Result, 
 	r.metrics.builds.Inc()
 	r.warn(result.Warnings)
 
-	if r.replicas != nil {
-		r.replicas(countReplicas(r.replicasOf, snapshot.EndpointSlices))
-	}
+	r.tellReplicas(snapshot.EndpointSlices)
 	built := time.Now()
 	refused := r.applier.Apply(result.Plan)
 	if refused == nil {

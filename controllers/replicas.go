@@ -5,6 +5,18 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
+// tellReplicas tells somebody of the number of ready replicas. While none is
+// ready, as in a moment in which all fail their probes and still have requests, the
+// number before stays: with 1, each would let through what is for all.
+func (r *reconciler) tellReplicas(slices []*discoveryv1.EndpointSlice) {
+	if r.replicas == nil {
+		return
+	}
+	if n := countReplicas(r.replicasOf, slices); n > 0 {
+		r.replicas(n)
+	}
+}
+
 // countReplicas counts the ready endpoints of a Service: of one with two address
 // families, those of the family that has more.
 func countReplicas(of types.NamespacedName, slices []*discoveryv1.EndpointSlice) int {

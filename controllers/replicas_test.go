@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"slices"
 	"testing"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -34,5 +35,26 @@ func TestReplicasAreTheReadyEndpointsOfTheServiceEachOnce(t *testing.T) {
 	}
 	if n := countReplicas(types.NamespacedName{Namespace: "system", Name: "none"}, all); n != 0 {
 		t.Errorf("%d replicas of a Service that has none", n)
+	}
+}
+
+func TestWhileNoReplicaIsReadyTheNumberBeforeStays(t *testing.T) {
+	slice := testSlice()
+	slice.Endpoints = append(slice.Endpoints, slice.Endpoints[0])
+	slice.Endpoints[1].Addresses = []string{"10.0.0.2"}
+	told := []int{}
+	r := &reconciler{replicas: func(n int) { told = append(told, n) },
+		replicasOf: types.NamespacedName{Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}}
+	all := []*discoveryv1.EndpointSlice{slice}
+	r.tellReplicas(all)
+	for i := range slice.Endpoints {
+		slice.Endpoints[i].Conditions.Ready = new(false)
+	}
+	r.tellReplicas(all)
+	r.tellReplicas(nil)
+	slice.Endpoints[0].Conditions.Ready = new(true)
+	r.tellReplicas(all)
+	if !slices.Equal(told, []int{2, 1}) {
+		t.Errorf("told of %v replicas, want 2 and then 1", told)
 	}
 }

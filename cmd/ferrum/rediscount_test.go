@@ -48,9 +48,23 @@ redis:
 	if statuses != "200 200 200 200 200 429 429 429 " {
 		t.Errorf("of five together: %s", statuses)
 	}
+	_, body := byFile.do(byFile.admin+"/metrics", "")
+	for _, line := range []string{
+		`ferrum_rate_limit_shared_decisions_total{by="redis"} 4`, `ferrum_rate_limit_shared_decisions_total{by="memory"} 0`,
+		`ferrum_rate_limit_shared_decisions_total{by="fallback"} 0`,
+	} {
+		if !strings.Contains(body, line+"\n") {
+			t.Errorf("no %s in the metrics", line)
+		}
+	}
 	server.Kill()
-	if status, _ := byFile.get("a.example.com", "/"); status != 429 && status != 200 {
-		t.Errorf("without Redis: %d", status)
+	// Two are left of five of its own. For up to a second it knows that Redis
+	// would refuse, and does not ask.
+	eventually(t, "it goes by its own part", func() bool { status, _ := byFile.get("a.example.com", "/"); return status == 200 })
+	for _, want := range []int{200, 429} {
+		if status, _ := byFile.get("a.example.com", "/"); status != want {
+			t.Errorf("without Redis: %d, want %d", status, want)
+		}
 	}
 	for _, p := range []*process{byFile, byVariable} {
 		p.signal(syscall.SIGTERM)

@@ -27,7 +27,6 @@ type rateLimit struct {
 // buckets are the token buckets of a filter. They are made for its first request.
 type buckets struct {
 	keyed atomic.Pointer[limit.Keyed]
-	share atomic.Int32 // the replicas that the rate is divided among; 0: not yet
 }
 
 // bucketsOf identifies buckets across tables: a filter keeps them as long as it
@@ -53,9 +52,8 @@ func (l *rateLimit) take(key []byte, now time.Time, replicas int) limit.Verdict 
 		l.buckets.keyed.CompareAndSwap(nil, limit.NewKeyed(l.rate(), keys, now))
 		k = l.buckets.keyed.Load()
 	}
-	if n := int32(replicas); l.Cluster && l.buckets.share.Load() != n {
-		l.buckets.share.Store(n)
-		k.Share(replicas)
+	if l.Cluster {
+		k.Share(replicas) // by each request, so that none undoes a change for good
 	}
 	return k.Take(key, now)
 }

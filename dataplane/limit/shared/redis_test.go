@@ -229,12 +229,15 @@ func TestOfARedisThatHangsOneRequestWaitsForItsTimeout(t *testing.T) {
 }
 
 func TestWhoMayNotRunTheScriptIsNotUp(t *testing.T) {
-	server := redistest.Start(t, "--requirepass", "one", "--user", "reader", "on", ">two", "+@all", "-@scripting", "~*")
+	server := redistest.Start(t, "--requirepass", "one", "--user", "reader", "on", ">two", "+@all", "-@scripting", "~*",
+		// What docs/operations.md says is enough.
+		"--user", "ferrum", "on", ">three", "~ferrum:*", "+@connection", "+eval", "+evalsha", "+time", "+get", "+set")
 	as := func(user, password string) Config {
 		return Config{Address: server.Addr(), Credentials: func() (string, string, error) { return user, password, nil }}.patient()
 	}
-	good := running(t, as("", "one"))
-	eventually(t, "the default user is let in", good.Up)
+	for _, c := range []Config{as("", "one"), as("ferrum", "three")} {
+		eventually(t, "it is let in", running(t, c).Up)
+	}
 	for _, c := range []Config{as("", ""), as("", "wrong"), as("reader", "two")} {
 		s := running(t, c)
 		eventually(t, "a probe fails", func() bool { return s.Stats.Errors.Load() > 0 })
@@ -242,4 +245,20 @@ func TestWhoMayNotRunTheScriptIsNotUp(t *testing.T) {
 			t.Error("up without the rights")
 		}
 	}
+}
+
+// BenchmarkTake is what a request with a token of its own pays.
+func BenchmarkTake(b *testing.B) {
+	c := newClient(Config{Address: redistest.Start(b).Addr()}.patient())
+	defer c.close()
+	b.ReportAllocs()
+	rate := limit.Rate{Count: 1e6, Period: time.Second, Burst: 1e6}
+	key := []byte("203.0.113.7")
+	for b.Loop() {
+		if _, err := c.take(b.Context(), c.bucket("shop/web/all/0:1000000/1s/1000000:ClientIP", key), rate); err != nil {
+			b.Fatal(err)
+		}
+	}
+	bytes := c.redis.MemoryUsage(b.Context(), c.bucket("shop/web/all/0:1000000/1s/1000000:ClientIP", key)).Val()
+	b.ReportMetric(float64(bytes), "bytes/bucket")
 }
