@@ -126,12 +126,14 @@ func (p *Proxy) sharing(l *rateLimit) string {
 	switch {
 	case !l.Cluster:
 		return ""
-	case p.shared == nil:
-		return fmt.Sprintf(", divided by %d replicas", p.Replicas())
-	case p.shared.Up():
+	case p.shared != nil && p.shared.Up():
 		return ", counted by all replicas together"
+	case p.shared == nil && p.Replicas() == 1:
+		return ", for all replicas together"
+	case p.shared == nil:
+		return fmt.Sprintf(", divided among %d replicas", p.Replicas())
 	}
-	return fmt.Sprintf(", divided by %d replicas: what counts for all of them cannot be reached", p.Replicas())
+	return fmt.Sprintf(", divided among %d replicas: what counts for all of them cannot be reached", p.Replicas())
 }
 
 func explainRule(c *route.Candidate[*rule]) ExplainedRule {

@@ -177,9 +177,11 @@ func TestExplainTellsHowALimitOfTheClusterIsKept(t *testing.T) {
 		}
 		want("counted by all replicas together")
 		c.set(true, limit.Verdict{})
-		want("divided by 3 replicas: what counts for all of them cannot be reached")
+		want("divided among 3 replicas: what counts for all of them cannot be reached")
 		b.restart(func(config *proxy.Config) { config.Shared = nil })
 		b.proxy.Publish(b.table)
-		want("divided by 1 replicas")
+		want("for all replicas together")
+		b.proxy.SetReplicas(2)
+		want("divided among 2 replicas")
 	})
 }
