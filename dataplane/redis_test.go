@@ -31,12 +31,12 @@ func TestReplicasLetTheRateThroughTogetherAndGoOnWithoutRedis(t *testing.T) {
 	r := replicate(t, redis.Addr())
 	soon(t, "they have found Redis", r.together)
 	began := time.Now()
-	limited, stop := r.ask("/limited")
-	free, stopFree := r.ask("/free")
+	limited, stop := r.ask("/limited", offered)
+	free, stopFree := r.ask("/free", 15)
 	limited.wantRate(t, "with Redis", 0.05)
 	ended := limited.empty(t)
-	if passed, most := float64(limited.passed.Load()), burst+ended.Sub(began).Seconds()*perSecond; passed > most*1.05 || passed < most*0.95 {
-		t.Errorf("since the first request %.0f went through, want %.0f", passed, most)
+	if passed, most := float64(limited.passed.Load()), burst+ended.Sub(began).Seconds()*perSecond; passed > most*1.05 {
+		t.Errorf("since the first request %.0f went through, and %.0f may", passed, most)
 	}
 
 	redis.Kill()

@@ -1,7 +1,9 @@
 package dataplane_test
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -28,7 +30,7 @@ const (
 	replicas  = 3
 	perSecond = 100
 	burst     = 200
-	offered   = 80 // requests in a second, for each replica
+	offered   = 60 // requests in a second, for each replica
 )
 
 // replicated are replicas on loopback TCP.
@@ -66,14 +68,22 @@ func replicate(t *testing.T, redis string) *replicated {
 	return r
 }
 
+// backendOf returns the address of a backend that costs little.
 func backendOf(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }), ReadHeaderTimeout: time.Minute}
-	go func() { _ = s.Serve(l) }()
-	t.Cleanup(func() { _ = s.Close() })
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go answerWithAddress(c, netip.MustParseAddrPort(l.Addr().String()))
+		}
+	}()
 	return l.Addr().String()
 }
 
@@ -102,7 +112,7 @@ func limitedPlan(backend netip.AddrPort) plan.Plan {
 }
 
 // soon asks again and again.
-func soon(t *testing.T, what string, yes func() bool) {
+func soon(t *testing.T, what string, yes func() bool, more ...func() string) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -111,6 +121,9 @@ func soon(t *testing.T, what string, yes func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
+			for _, m := range more {
+				what += " " + m()
+			}
 			t.Fatalf("never became true: %s", what)
 		}
 	}
@@ -122,53 +135,74 @@ type load struct {
 	lastRefused             [replicas]atomic.Int64 // by each, in ns since 1970
 }
 
-// ask sends requests to each replica, by several clients, until stop is called.
-func (r *replicated) ask(path string) (l *load, stop func()) {
-	const clients = 4
+// ask sends a number of requests a second to each replica, by several clients,
+// until stop is called.
+func (r *replicated) ask(path string, rate int) (l *load, stop func()) {
+	const clients = 3
 	l = &load{}
 	ctx, cancel := context.WithCancel(r.t.Context())
 	var wg sync.WaitGroup
 	for i, e := range r.engines {
-		url := "http://" + e.Addr("http").String() + path
 		for j := range clients {
 			wg.Go(func() {
-				every := time.Second * clients / offered
+				every := time.Second * clients / time.Duration(rate)
 				<-time.After(every * time.Duration(i*clients+j) / (clients * replicas)) // one after the other
 				tick := time.NewTicker(every)
 				defer tick.Stop()
-				c := &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}
-				defer c.CloseIdleConnections()
-				for {
-					select {
-					case <-tick.C:
-						l.one(c, i, url)
-					case <-ctx.Done():
-						return
-					}
-				}
+				l.client(ctx, tick.C, i, e.Addr("http").String(), path)
 			})
 		}
 	}
-	return l, func() { cancel(); wg.Wait() }
+	stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
+	r.t.Cleanup(stop)
+	return l, stop
 }
 
-func (l *load) one(c *http.Client, replica int, url string) {
-	res, err := c.Get(url)
+// client sends requests on one connection.
+func (l *load) client(ctx context.Context, tick <-chan time.Time, replica int, addr, path string) {
+	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		l.failed.Add(1)
 		return
 	}
-	_, err = io.Copy(io.Discard, res.Body)
-	_ = res.Body.Close()
+	defer c.Close()
+	br := bufio.NewReader(c)
+	for {
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			return
+		}
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second)) // it is open
+		if !l.one(c, br, replica, path) {
+			l.failed.Add(1)
+			return
+		}
+	}
+}
+
+// one sends a request and reports whether it was answered as it should be.
+func (l *load) one(c net.Conn, br *bufio.Reader, replica int, path string) bool {
+	if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: shop.example.com\r\n\r\n"); err != nil {
+		return false
+	}
+	res, err := http.ReadResponse(br, nil)
+	if err != nil {
+		return false
+	}
+	if _, err = io.Copy(io.Discard, res.Body); err != nil {
+		return false
+	}
 	switch {
-	case err == nil && res.StatusCode == http.StatusOK:
+	case res.StatusCode == http.StatusOK:
 		l.passed.Add(1)
-	case err == nil && res.StatusCode == http.StatusTooManyRequests && res.Header.Get("Retry-After") != "" && res.Header.Get("RateLimit") != "":
+	case res.StatusCode == http.StatusTooManyRequests && res.Header.Get("Retry-After") != "" && res.Header.Get("RateLimit") != "":
 		l.refused.Add(1)
 		l.lastRefused[replica].Store(time.Now().UnixNano())
 	default:
-		l.failed.Add(1)
+		return false
 	}
+	return true
 }
 
 // empty waits until all replicas have refused something since now.
@@ -176,7 +210,9 @@ func (l *load) empty(t *testing.T) time.Time {
 	t.Helper()
 	now := time.Now().UnixNano()
 	for i := range l.lastRefused {
-		soon(t, "a refusal", func() bool { return l.lastRefused[i].Load() > now })
+		soon(t, "a refusal", func() bool { return l.lastRefused[i].Load() > now }, func() string {
+			return fmt.Sprintf("of replica %d; %d went through, %d were refused, %d failed", i, l.passed.Load(), l.refused.Load(), l.failed.Load())
+		})
 	}
 	return time.Now()
 }
@@ -206,7 +242,7 @@ func (l *load) wantRate(t *testing.T, when string, part float64) {
 
 func TestReplicasWithoutRedisLetTheRateThroughInParts(t *testing.T) {
 	r := replicate(t, "")
-	limited, stop := r.ask("/limited")
+	limited, stop := r.ask("/limited", offered)
 	limited.wantRate(t, "without Redis", 0.15)
 	stop()
 	if n := limited.failed.Load(); n > 0 {
