@@ -59,7 +59,7 @@ type Options struct {
 
 	// ReplicasOf is the Service whose ready endpoints are the replicas of the
 	// proxy, and Replicas is told their number with each plan, before it is
-	// applied; it is 0 as long as none is ready. Nil: nobody is.
+	// applied, but not while none is ready. Nil: nobody is.
 	ReplicasOf types.NamespacedName
 	Replicas   func(n int)
 

@@ -128,10 +128,12 @@ func (r *reconciler) snapshot(ctx context.Context) (translate.Snapshot, error) {
 	return s, nil
 }
 
-// count tells who wants to know of the replicas of the proxy.
+// count tells who wants to know of the replicas of the proxy. While none is ready,
+// as in a moment in which all fail their probes and still have requests, the number
+// before stays: with 1, each would let through what is for all.
 func (r *reconciler) count(all []*discoveryv1.EndpointSlice) {
 	ready, known := readyReplicas(r.replicasOf, all)
-	if r.replicas != nil {
+	if r.replicas != nil && len(ready) > 0 {
 		r.replicas(len(ready))
 	}
 	r.census.meet(ready, known, time.Now())

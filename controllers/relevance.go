@@ -55,8 +55,8 @@ func sliceChanged(old, new *discoveryv1.EndpointSlice) bool {
 }
 
 // referred knows the Services that some route or policy names, and that of the
-// replicas, so that the churn
-// of all the others leads to no build. The zero value names none.
+// replicas, so that the churn of all the others leads to no build. The zero value
+// names none.
 //
 // The reconciler updates it after it has listed the routes and policies and
 // before it lists Services and EndpointSlices; an event is judged after its

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -74,5 +75,26 @@ func TestTheCacheKeepsTheNamesOfThePodsOfTheProxyAndOfNoOthers(t *testing.T) {
 		if (e.TargetRef != nil) != (of == own) || e.NodeName != nil {
 			t.Errorf("for %s the cache keeps %+v", of, e)
 		}
+	}
+}
+
+func TestWhileNoReplicaIsReadyTheNumberBeforeStays(t *testing.T) {
+	slice := testSlice()
+	slice.Endpoints = append(slice.Endpoints, slice.Endpoints[0])
+	slice.Endpoints[1].Addresses = []string{"10.0.0.2"}
+	told := []int{}
+	r := &reconciler{replicas: func(n int) { told = append(told, n) },
+		replicasOf: types.NamespacedName{Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}}
+	all := []*discoveryv1.EndpointSlice{slice}
+	r.count(all)
+	for i := range slice.Endpoints {
+		slice.Endpoints[i].Conditions.Ready = new(false)
+	}
+	r.count(all)
+	r.count(nil)
+	slice.Endpoints[0].Conditions.Ready = new(true)
+	r.count(all)
+	if !slices.Equal(told, []int{2, 1}) {
+		t.Errorf("told of %v replicas, want 2 and then 1", told)
 	}
 }

@@ -8,6 +8,7 @@
 //	plan       the desired state, as plain data
 //	route      the immutable table: host, path, method, header, query -> rule
 //	limit      rates, counts, queues: the limits, each a machine of its own
+//	           (limit/shared: rates that all replicas count together, in Redis)
 //	retry      whether a request is tried again, and the budget for it
 //	http1      the wire: parsing, connections, bodies
 //	upstream   pools, endpoints, balancers, health, connections kept for reuse;

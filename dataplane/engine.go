@@ -12,6 +12,8 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit/shared"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/server"
@@ -48,6 +50,10 @@ type Config struct {
 	// AdminToken is the bearer token for everything on the admin port but the
 	// probes; "" is none.
 	AdminToken string
+	// Shared is the Redis that counts for the rate limits of all replicas
+	// together; without an address each replica has its part of them. Its log is
+	// that of the Config.
+	Shared shared.Config
 	// Pprof serves /debug/pprof on the admin port.
 	Pprof bool
 	// DrainDelay is how long new connections are still accepted when Run's
@@ -79,6 +85,7 @@ type Engine struct {
 	registry  *upstream.Registry
 	proxy     *proxy.Proxy
 	server    *server.Server
+	shared    *shared.Store // nil: none is configured
 
 	applying   sync.Mutex
 	generation uint64
@@ -103,13 +110,27 @@ func New(c Config) *Engine {
 	}
 	e.SetDrain(server.DrainTimes{Delay: c.DrainDelay, Timeout: c.DrainTimeout, Upgraded: c.DrainUpgradedTimeout})
 	e.registry = e.newRegistry()
-	e.proxy = proxy.New(e.telemetry, proxy.Config{Dial: c.Dial, Trusted: c.TrustedProxies, Clients: c.Clients, MaxBufferBytes: c.MaxBufferBytes, KeepBytes: c.KeepBytes, Log: c.Log})
+	e.proxy = proxy.New(e.telemetry, proxy.Config{
+		Dial: c.Dial, Trusted: c.TrustedProxies, Clients: c.Clients, MaxBufferBytes: c.MaxBufferBytes, KeepBytes: c.KeepBytes,
+		Shared: e.share(), Log: c.Log,
+	})
 	e.server = server.New(e.proxy, server.Config{
 		MaxConnections: e.maxConnections(), MaxConnectionsPerIP: c.MaxConnectionsPerIP, PerIPExempt: c.TrustedProxies,
 		ProxyProtocol: c.ProxyProtocol, HeaderTimeout: c.Clients.WithDefaults().HeaderTimeout, Log: c.Log,
 	})
 	e.registerMetrics()
 	return e
+}
+
+// share returns the counter of rate limits for all replicas, or nil.
+func (e *Engine) share() limit.Shared {
+	c := e.config.Shared
+	if c.Address == "" {
+		return nil
+	}
+	c.Log = e.config.Log
+	e.shared = shared.New(c)
+	return e.shared
 }
 
 // Apply makes p the plan that is served: all requests that begin after it has
@@ -173,11 +194,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	swept := make(chan struct{})
-	go func() {
-		defer close(swept)
-		e.registry.Run(background)
-	}()
+	swept := e.sweep(background)
 	select {
 	case <-ctx.Done():
 	case err := <-failed:
@@ -198,6 +215,22 @@ func (e *Engine) Run(ctx context.Context) error {
 		err = errors.Join(err, &CutError{cut})
 	}
 	return err
+}
+
+// sweep does what has to be done beside requests until ctx ends; then it closes
+// done.
+func (e *Engine) sweep(ctx context.Context) (done <-chan struct{}) {
+	swept := make(chan struct{})
+	var sweepers sync.WaitGroup
+	sweepers.Go(func() { e.registry.Run(ctx) })
+	if e.shared != nil {
+		sweepers.Go(func() { e.shared.Run(ctx) })
+	}
+	go func() {
+		defer close(swept)
+		sweepers.Wait()
+	}()
+	return swept
 }
 
 // CutError says that the times of a drain were up before everything had ended.
@@ -258,9 +291,28 @@ func (e *Engine) registerMetrics() {
 		func() float64 { return float64(e.proxy.Replicas()) })
 	e.telemetry.RegisterGauge("ferrum_retry_buffer_bytes", "Bytes of memory for request bodies that are kept to be sent again.",
 		func() float64 { used, _, _ := e.proxy.KeptBytes(); return float64(used) })
+	if e.shared != nil {
+		e.registerShared(&e.shared.Stats)
+	}
 	for why, name := range server.Refusals {
 		refused := &s.Refused[why]
 		e.telemetry.RegisterCounter("ferrum_connections_refused_total", "Client connections turned away.",
 			func() float64 { return float64(refused.Load()) }, telemetry.Label{Name: "reason", Value: name})
 	}
+}
+
+func (e *Engine) registerShared(s *shared.Stats) {
+	e.telemetry.RegisterGauge("ferrum_rate_limit_shared_up", "1 while rate limits with scope Cluster are counted in Redis, 0 while they are divided because it cannot be reached.",
+		func() float64 {
+			if e.shared.Up() {
+				return 1
+			}
+			return 0
+		})
+	for by, n := range map[string]*atomic.Uint64{"redis": &s.Asked, "memory": &s.Remembered, "fallback": &s.Unknown} {
+		e.telemetry.RegisterCounter("ferrum_rate_limit_shared_decisions_total", "Decisions about requests by rate limits with scope Cluster.",
+			func() float64 { return float64(n.Load()) }, telemetry.Label{Name: "by", Value: by})
+	}
+	e.telemetry.RegisterCounter("ferrum_rate_limit_shared_errors_total", "Calls of Redis that failed.",
+		func() float64 { return float64(s.Errors.Load()) })
 }

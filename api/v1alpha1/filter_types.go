@@ -54,10 +54,11 @@ type RateLimit struct {
 	Key *RateLimitKey `json:"key,omitempty"`
 
 	// Scope says what the limit is for: Replica is each replica of the proxy by
-	// itself; Cluster is all of them together, so that each lets through its part,
-	// in equal parts. How many there are is known from the proxy's own Service
-	// (setting replicas.service); without that, Cluster is the same as Replica.
-	// Default Replica.
+	// itself; Cluster is all of them together. They count together in a Redis, if
+	// the process has one (setting redis.address); without one each lets through
+	// its part, in equal parts. How many there are is known from the proxy's own
+	// Service (setting replicas.service); without both, Cluster is the same as
+	// Replica. Default Replica.
 	//
 	// +optional
 	Scope RateLimitScope `json:"scope,omitempty"`

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit/shared"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 )
 
@@ -75,6 +76,7 @@ type Config struct {
 		// namespace/name; "" = there is this one.
 		Service string
 	}
+	Redis   redisConfig
 	Buffers struct {
 		// MaxBytes of memory for request bodies that are kept to be sent again.
 		MaxBytes int
@@ -120,6 +122,7 @@ func DefaultConfig() *Config {
 	c.HTTP.HeaderTimeout, c.HTTP.KeepAliveTimeout, c.HTTP.WriteTimeout = clients.HeaderTimeout, clients.KeepAliveTimeout, clients.WriteTimeout
 	c.HTTP.MaxHeaderBytes, c.HTTP.MaxHeaderFields, c.HTTP.MaxRequestLineBytes = clients.MaxHeaderBytes, clients.MaxHeaderFields, clients.MaxRequestLine
 	c.Admin.Address = ":9090"
+	c.Redis.Prefix, c.Redis.Timeout = shared.DefaultPrefix, shared.DefaultTimeout
 	c.Buffers.MaxBytes = proxy.DefaultKeepBytes
 	c.Drain.Delay = 5 * time.Second
 	c.Drain.Timeout = 30 * time.Second
@@ -164,6 +167,16 @@ func (c *Config) settings() []setting {
 		{"topology.zone", "topology-zone", "zone that the process runs in, for topology hints; empty = not known", (*text)(&c.Topology.Zone)},
 		{"topology.node", "topology-node", "node that the process runs on, for topology hints; empty = not known", (*text)(&c.Topology.Node)},
 		{"replicas.service", "replicas-service", "namespace/name of the proxy's own Service: its ready endpoints share rate limits with scope Cluster, and a route is Programmed when all of them serve it; empty = each replica speaks for itself", (*text)(&c.Replicas.Service)},
+		{"redis.address", "", "host:port of the Redis that counts for rate limits with scope Cluster; empty = each replica lets its part through", (*remote)(&c.Redis.Address)},
+		{"redis.username", "", "user at Redis; empty = the default one", (*text)(&c.Redis.Username)},
+		{"redis.passwordFile", "", "file with the password at Redis, read at each new connection; empty = FERRUM_REDIS_PASSWORD of the environment, if it is set", (*text)(&c.Redis.PasswordFile)},
+		{"redis.database", "", "number of the database", (*limit)(&c.Redis.Database)},
+		{"redis.prefix", "", "start of all keys: proxies with the same one count together", (*text)(&c.Redis.Prefix)},
+		{"redis.timeout", "", "longest that a request waits for Redis", (*duration)(&c.Redis.Timeout)},
+		{"redis.tls.enabled", "", "reach Redis by TLS; its certificate must be for the host of the address", (*toggle)(&c.Redis.TLS.Enabled)},
+		{"redis.tls.caFile", "", "file of the authorities that may have signed it; empty = those of the system", (*text)(&c.Redis.TLS.CAFile)},
+		{"redis.tls.certFile", "", "file of the certificate that Redis is shown, read at each new connection; empty = none", (*text)(&c.Redis.TLS.CertFile)},
+		{"redis.tls.keyFile", "", "file of its key", (*text)(&c.Redis.TLS.KeyFile)},
 		{"buffers.maxBytes", "", "bytes of memory for request bodies that are kept to be sent again; without room a body is sent once", (*count)(&c.Buffers.MaxBytes)},
 		{"drain.delay", "drain-delay", "on SIGTERM, how long to go on accepting while not ready", (*duration)(&c.Drain.Delay)},
 		{"drain.timeout", "drain-timeout", "after that, how long requests in flight may take", (*duration)(&c.Drain.Timeout)},
@@ -230,6 +243,9 @@ func (c *Config) validate() error {
 	}
 	if ns, name, ok := strings.Cut(c.Replicas.Service, "/"); c.Replicas.Service != "" && (!ok || ns == "" || name == "" || strings.Contains(name, "/")) {
 		return fmt.Errorf("replicas.service is %q: it must be namespace/name", c.Replicas.Service)
+	}
+	if err := c.Redis.validate(); err != nil {
+		return err
 	}
 	if c.HTTP.Address == "" && c.Admin.Address == "" {
 		return errors.New("http.address and admin.address are both off: nothing would listen")

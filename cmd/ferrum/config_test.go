@@ -111,6 +111,14 @@ http:
 forwarded: {trustedCIDRs: [192.0.2.0/24]}
 admin: {address: "[::1]:2", tokenFile: /token, pprof: true}
 topology: {zone: a, node: n1}
+redis:
+  address: "redis.cache:6379"
+  username: me
+  passwordFile: /password
+  database: 2
+  prefix: "mine:"
+  timeout: 20ms
+  tls: {enabled: true, caFile: /ca, certFile: /cert, keyFile: /key}
 drain: {delay: 1s, timeout: 2s, upgradedTimeout: 3s}
 snapshot: {directory: ""}
 log: {format: text, level: error}
@@ -123,6 +131,10 @@ accessLog: {format: "off", sample: 100}
 				c.Forwarded.TrustedCIDRs = ranges("192.0.2.0/24")
 				c.Admin.Address, c.Admin.TokenFile, c.Admin.Pprof = "[::1]:2", "/token", true
 				c.Topology.Zone, c.Topology.Node = "a", "n1"
+				c.Redis = redisConfig{
+					Address: "redis.cache:6379", Username: "me", PasswordFile: "/password", Database: 2, Prefix: "mine:", Timeout: 20 * time.Millisecond,
+				}
+				c.Redis.TLS.Enabled, c.Redis.TLS.CAFile, c.Redis.TLS.CertFile, c.Redis.TLS.KeyFile = true, "/ca", "/cert", "/key"
 				c.Drain.Delay, c.Drain.Timeout, c.Drain.UpgradedTimeout = time.Second, 2*time.Second, 3*time.Second
 				c.Log.Format, c.Log.Level = "text", slog.LevelError
 				c.AccessLog.Format, c.AccessLog.Sample = "off", 100
@@ -174,7 +186,7 @@ func TestConfigErrorsSayWhereAndWhatToDo(t *testing.T) {
 		want       []string // in the error, each
 	}{
 		{name: "unknown key", file: "drain:\n  delay: 1s\n  grace: 2s\n", want: []string{`ferrum.yaml:3: unknown key "drain.grace"`, "drain has delay, timeout"}},
-		{name: "unknown section", file: "admn: {}\n", want: []string{`ferrum.yaml:1: unknown key "admn"`, "the file has manifests, kubeconfig, watchNamespaces, http, forwarded, admin, topology, replicas, buffers, drain, health, snapshot, log, accessLog"}},
+		{name: "unknown section", file: "admn: {}\n", want: []string{`ferrum.yaml:1: unknown key "admn"`, "the file has manifests, kubeconfig, watchNamespaces, http, forwarded, admin, topology, replicas, redis, buffers, drain, health, snapshot, log, accessLog"}},
 		{name: "case counts", file: "admin:\n  tokenfile: x\n", want: []string{`:2: unknown key "admin.tokenfile"`, "tokenFile"}},
 		{name: "a key twice", file: "log:\n  level: info\n  level: debug\n", want: []string{`:3: key "log.level" occurs twice`}},
 		{name: "all at once", file: "a: 1\nb: 2\n", want: []string{`:1: unknown key "a"`, `:2: unknown key "b"`}},
@@ -206,6 +218,12 @@ func TestConfigErrorsSayWhereAndWhatToDo(t *testing.T) {
 		{name: "list of lists", file: "watchNamespaces: [[a]]\n", want: []string{"watchNamespaces must be a list of single values"}},
 		{name: "a Service without a namespace", args: []string{"--replicas-service=ferrum"}, want: []string{`replicas.service is "ferrum"`, "namespace/name"}},
 		{name: "too long a name of a Service", file: "replicas: {service: a/b/c}\n", want: []string{"namespace/name"}},
+		{name: "a Redis without a host", file: "redis: {address: ':6379'}\n", want: []string{`redis.address: ":6379" has no host`}},
+		{name: "a Redis without a port", file: "redis: {address: redis}\n", want: []string{"redis.address", "missing port"}},
+		{name: "a Redis that is waited for for ever", file: "redis: {timeout: 0s}\n", want: []string{"redis.timeout is 0"}},
+		{name: "no prefix", file: "redis: {prefix: ''}\n", want: []string{"redis.prefix is empty"}},
+		{name: "files for TLS without TLS", file: "redis: {tls: {caFile: /ca}}\n", want: []string{"redis.tls.enabled is false"}},
+		{name: "a certificate without a key", file: "redis: {tls: {enabled: true, certFile: /c}}\n", want: []string{"redis.tls.certFile and redis.tls.keyFile go together"}},
 		{name: "nothing listens", args: []string{"--http=", "--admin="}, want: []string{"nothing would listen"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

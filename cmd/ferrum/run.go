@@ -64,6 +64,10 @@ func run(ctx context.Context, c *Config, again func() (*Config, error), stdout, 
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
+	redis, err := c.Redis.connection()
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
 	transitions := controllers.NewTransitions()
 	onTransition := transitions.OnTransition
 	if c.Manifests != "" {
@@ -82,6 +86,7 @@ func run(ctx context.Context, c *Config, again func() (*Config, error), stdout, 
 		Admin:                c.Admin.Address,
 		AdminToken:           token,
 		Pprof:                c.Admin.Pprof,
+		Shared:               redis,
 		DrainDelay:           c.Drain.Delay,
 		DrainTimeout:         c.Drain.Timeout,
 		DrainUpgradedTimeout: c.Drain.UpgradedTimeout,

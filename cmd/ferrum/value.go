@@ -200,6 +200,25 @@ func checkAddress(s string) error {
 	return nil
 }
 
+// remote is the address of a server, host:port; "" = none.
+type remote string
+
+func (v *remote) Set(s string) error {
+	if s != "" {
+		if err := checkAddress(s); err != nil {
+			return err
+		}
+		if strings.HasPrefix(s, ":") {
+			return fmt.Errorf("%q has no host", s)
+		}
+	}
+	*v = remote(s)
+	return nil
+}
+
+func (v *remote) String() string { return string(*v) }
+func (v *remote) Type() string   { return "host:port" }
+
 // choice is one of a few words.
 type choice struct {
 	to    *string

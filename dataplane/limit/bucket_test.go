@@ -185,6 +185,7 @@ func TestTakingAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, func() {
 		i++
 		binary.BigEndian.PutUint32(key[:], i)
+		k.Share(3)
 		k.Take(key[:], noon.Add(time.Duration(i)*time.Millisecond))
 		b.Take(noon.Add(time.Duration(i) * time.Millisecond))
 	}); n != 0 {

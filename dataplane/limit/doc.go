@@ -4,6 +4,7 @@
 //
 //	Bucket      a token bucket
 //	Keyed       a token bucket for each key, in bounded memory
+//	Shared      token buckets that several processes have in common; see shared
 //	InFlight    a counter with a limit
 //	Gate        a limit with a bounded queue, first come, first served
 //	Breaker     the limits of a pool: a Gate fed by several bounds
@@ -22,6 +23,6 @@
 //
 // Everything may be called by any number of goroutines, and nothing starts one.
 // Everything is told the time, whose monotonic part counts, and only Gate.Enter
-// waits. No call on a request's way allocates, but for the places of a queue the
+// and a Shared wait. No call on a request's way allocates, but for the places of a queue the
 // first time that it is as long.
 package limit

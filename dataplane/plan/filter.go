@@ -24,8 +24,8 @@ type RateLimit struct {
 	Period   time.Duration
 	Burst    uint32
 	Key      LimitKey
-	// Cluster: it is for all replicas of the process together, and each lets an
-	// equal part through.
+	// Cluster: it is for all replicas of the process together, which count
+	// together or let equal parts through.
 	Cluster bool
 	// DryRun counts what would be turned away, and turns nothing away.
 	DryRun bool

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
 )
 
 // Config is what a Proxy is made with. Its zero value is good.
@@ -23,7 +25,10 @@ type Config struct {
 	// KeepBytes bounds the memory for bodies that are kept to be sent again, of
 	// all requests together; 0: DefaultKeepBytes.
 	KeepBytes int64
-	Log       logr.Logger
+	// Shared has the buckets of rate limits that are for all replicas together;
+	// nil: each replica has its part of them.
+	Shared limit.Shared
+	Log    logr.Logger
 }
 
 // ClientLimits bound what a client can take before a rule has a say. A field

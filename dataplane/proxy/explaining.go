@@ -35,7 +35,7 @@ func (p *Proxy) Explain(q Query) (Explanation, error) {
 		x.outcome(ReasonNoTable, "")
 		return x, nil
 	}
-	x.match(t, &req)
+	x.match(p, t, &req)
 	return x, nil
 }
 
@@ -74,7 +74,7 @@ func (x *Explanation) outcome(r Reason, detail string) {
 }
 
 // match tells of the routing decision, and of the winner's backends.
-func (x *Explanation) match(t *Table, req *http1.Request) {
+func (x *Explanation) match(p *Proxy, t *Table, req *http1.Request) {
 	e := t.routes.Explain(&route.Request{Host: req.Host, Path: req.Path, RawQuery: req.Query, Method: req.Method, Headers: req})
 	for i := range e.Candidates {
 		x.Candidates = append(x.Candidates, explainRule(&e.Candidates[i]))
@@ -90,12 +90,12 @@ func (x *Explanation) match(t *Table, req *http1.Request) {
 		x.outcome(ReasonRuleInvalid, r.invalid)
 		return
 	}
-	x.Limits = r.limitWords()
+	x.Limits = r.limitWords(p)
 	x.legs(r)
 }
 
 // limitWords tells of the rule's limits, in the order in which requests meet them.
-func (r *rule) limitWords() (words []string) {
+func (r *rule) limitWords(p *Proxy) (words []string) {
 	for i := range r.rates {
 		l := &r.rates[i]
 		by := l.Key.Source.String()
@@ -106,7 +106,7 @@ func (r *rule) limitWords() (words []string) {
 		if l.DryRun {
 			dry = "; dry run"
 		}
-		words = append(words, fmt.Sprintf("RateLimit by %s: %d per %s, burst %d%s", by, l.Requests, l.Period, l.Burst, dry))
+		words = append(words, fmt.Sprintf("RateLimit by %s: %d per %s, burst %d%s%s", by, l.Requests, l.Period, l.Burst, p.sharing(l), dry))
 	}
 	if r.inFlight != nil {
 		words = append(words, fmt.Sprintf("maxInFlight: %d, of which %d are under way", r.limits.MaxInFlight, r.inFlight.Load()))
@@ -119,6 +119,21 @@ func (r *rule) limitWords() (words []string) {
 		}
 	}
 	return words
+}
+
+// sharing tells how a limit that is for all replicas is kept among them.
+func (p *Proxy) sharing(l *rateLimit) string {
+	switch {
+	case !l.Cluster:
+		return ""
+	case p.shared != nil && p.shared.Up():
+		return ", counted by all replicas together"
+	case p.shared == nil && p.Replicas() == 1:
+		return ", for all replicas together"
+	case p.shared == nil:
+		return fmt.Sprintf(", divided among %d replicas", p.Replicas())
+	}
+	return fmt.Sprintf(", divided among %d replicas: what counts for all of them cannot be reached", p.Replicas())
 }
 
 func explainRule(c *route.Candidate[*rule]) ExplainedRule {

@@ -70,6 +70,7 @@ type Proxy struct {
 	buffers   int64 // Config.MaxBufferBytes
 	heads     http1.Limits
 	replicas  atomic.Int32
+	shared    limit.Shared // Config.Shared
 	kept      *limit.ByteBudget
 	exchanges sync.Pool
 	idle      sync.Pool // of clients
@@ -81,6 +82,7 @@ func New(sink Sink, c Config) *Proxy {
 	p := &Proxy{
 		sink: sink, unmatched: sink.Series(RuleID{}), dial: c.Dial, log: c.Log, trusted: c.Trusted,
 		clients: c.Clients.WithDefaults(), buffers: c.MaxBufferBytes, kept: limit.NewByteBudget(cmp.Or(c.KeepBytes, DefaultKeepBytes)),
+		shared: c.Shared,
 	}
 	if p.dial == nil {
 		p.dial = dialTCP

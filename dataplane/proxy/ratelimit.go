@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"sync/atomic"
@@ -19,13 +20,13 @@ const maxKeys = 16 << 10
 type rateLimit struct {
 	plan.RateLimit
 	name    string // in RateLimit and RateLimit-Policy, with its quotes
+	shared  string // the name of its buckets in limit.Shared
 	buckets *buckets
 }
 
 // buckets are the token buckets of a filter. They are made for its first request.
 type buckets struct {
 	keyed atomic.Pointer[limit.Keyed]
-	share atomic.Int32 // the replicas that the rate is divided among; 0: not yet
 }
 
 // bucketsOf identifies buckets across tables: a filter keeps them as long as it
@@ -36,20 +37,23 @@ type bucketsOf struct {
 	limit  plan.RateLimit
 }
 
+func (l *rateLimit) rate() limit.Rate {
+	return limit.Rate{Count: l.Requests, Period: l.Period, Burst: l.Burst}
+}
+
+// take takes a token of the process's own buckets.
 func (l *rateLimit) take(key []byte, now time.Time, replicas int) limit.Verdict {
 	k := l.buckets.keyed.Load()
 	if k == nil {
-		rate := limit.Rate{Count: l.Requests, Period: l.Period, Burst: l.Burst}
 		keys := maxKeys
 		if l.Key.Source == plan.LimitByRoute {
 			keys = 1
 		}
-		l.buckets.keyed.CompareAndSwap(nil, limit.NewKeyed(rate, keys, now))
+		l.buckets.keyed.CompareAndSwap(nil, limit.NewKeyed(l.rate(), keys, now))
 		k = l.buckets.keyed.Load()
 	}
-	if n := int32(replicas); l.Cluster && l.buckets.share.Load() != n {
-		l.buckets.share.Store(n)
-		k.Share(replicas)
+	if l.Cluster {
+		k.Share(replicas) // by each request, so that none undoes a change for good
 	}
 	return k.Take(key, now)
 }
@@ -59,7 +63,7 @@ func (l *rateLimit) take(key []byte, now time.Time, replicas int) limit.Verdict 
 func (ex *exchange) limitRate() Reason {
 	for i := range ex.rule.rates {
 		l := &ex.rule.rates[i]
-		v := l.take(ex.limitKey(&l.Key), ex.now, ex.p.Replicas())
+		v := ex.takeToken(l)
 		if l.DryRun {
 			ex.wouldLimit = ex.wouldLimit || !v.OK
 			continue
@@ -73,6 +77,25 @@ func (ex *exchange) limitRate() Reason {
 		}
 	}
 	return ReasonOK
+}
+
+// takeToken takes a token of a rate limit: of the buckets that all replicas have in
+// common, if it is theirs and they can be reached, else of the process's own.
+func (ex *exchange) takeToken(l *rateLimit) limit.Verdict {
+	key := ex.limitKey(&l.Key)
+	if !l.Cluster || ex.p.shared == nil {
+		return l.take(key, ex.now, ex.p.Replicas())
+	}
+	v, ok := ex.p.shared.Take(l.shared, l.rate(), key, ex.now)
+	ex.now = time.Now() // it may have waited
+	if !ok {
+		return l.take(key, ex.now, ex.p.Replicas())
+	}
+	if v.OK {
+		// So that the own bucket has no burst to give when it has to step in.
+		l.take(key, ex.now, ex.p.Replicas())
+	}
+	return v
 }
 
 // limitKey is what of the request a rate is limited by; empty when it has none.
@@ -135,6 +158,9 @@ func (c *rule) limitRates(filters []plan.Filter, prev *Table) {
 			continue
 		}
 		l := rateLimit{RateLimit: filters[i].RateLimit, name: rateName(len(c.rates))}
+		if l.Cluster {
+			l.shared = sharedName(c.id, i, &l.RateLimit)
+		}
 		of := bucketsOf{c.id, i, l.RateLimit}
 		if prev != nil {
 			l.buckets = prev.kept.buckets[of]
@@ -155,6 +181,16 @@ func (c *rule) limitRates(filters []plan.Filter, prev *Table) {
 	if policy != "" {
 		c.ratePolicy = "RateLimit-Policy: " + policy + "\r\n"
 	}
+}
+
+// sharedName names the buckets of a limit in all replicas alike, and those of
+// another limit in its place differently.
+func sharedName(id RuleID, filter int, l *plan.RateLimit) string {
+	by := l.Key.Source.String()
+	if l.Key.Name != "" {
+		by += "=" + l.Key.Name
+	}
+	return fmt.Sprintf("%s/%s/%s/%d:%d/%s/%d:%s", id.Namespace, id.Route, id.Rule, filter, l.Requests, l.Period, l.Burst, by)
 }
 
 // rateName is what clients know the nth rate limit of a rule by.

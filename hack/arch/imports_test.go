@@ -29,6 +29,8 @@ var rules = []rule{
 	{path: "dataplane/plan"},
 	{path: "dataplane/route", local: []string{"dataplane/plan"}},
 	{path: "dataplane/limit", local: []string{"dataplane/plan"}},
+	{path: "dataplane/limit/shared", local: []string{"dataplane/limit"}, external: []string{"github.com/go-logr/logr", "github.com/redis/go-redis/v9"}},
+	{path: "dataplane/limit/shared/redistest"},
 	{path: "dataplane/retry", local: []string{"dataplane/plan", "dataplane/limit"}}, // limit for the floor of a budget, a token bucket
 	{path: "dataplane/http1", local: []string{"dataplane/route"}},
 	{path: "dataplane/upstream", local: []string{"dataplane/plan", "dataplane/limit", "dataplane/http1", "dataplane/retry"},
@@ -59,6 +61,7 @@ var neverAbove = []rule{
 	{path: "hack/...", local: []string{"hack/..."}},
 	{path: "cmd/..."},
 	{path: "dataplane/internal/memnet"}, // for tests, which this test does not see
+	{path: "dataplane/limit/shared/redistest"},
 }
 
 // banned are prefixes that must not be reached at all, not even through others.
@@ -72,6 +75,8 @@ var banned = []struct {
 	{"dataplane/upstream", "github.com/prometheus", "only telemetry knows Prometheus"},
 	{"dataplane/server", "github.com/prometheus", "only telemetry knows Prometheus"},
 	{"dataplane/admin", "github.com/prometheus", "only telemetry knows Prometheus: admin serves its handler"},
+	{"dataplane/proxy", "github.com/redis", "only dataplane/limit/shared knows Redis"},
+	{"controllers/...", "github.com/redis", "only dataplane/limit/shared knows Redis"},
 	{"api/...", "sigs.k8s.io/controller-runtime", "users import the API; it must stay light"},
 }
 

@@ -129,7 +129,7 @@ func TestTheChartAndTheKustomizeBasesInstallTheSame(t *testing.T) {
 }
 
 func TestTheProcessTakesTheFileThatTheChartWrites(t *testing.T) {
-	c := find(t, render(t, "--set", "watchNamespaces={shop,blog},adminToken.secretName=x"), "ConfigMap", "")
+	c := find(t, render(t, "--set", "watchNamespaces={shop,blog},adminToken.secretName=x,redisPassword.secretName=y,config.redis.address=redis:6379"), "ConfigMap", "")
 	var got map[string]any
 	text, _ := at(c, "data", "config.yaml").(string)
 	if err := yaml.Unmarshal([]byte(text), &got); err != nil {
@@ -139,6 +139,7 @@ func TestTheProcessTakesTheFileThatTheChartWrites(t *testing.T) {
 		"admin":           map[string]any{"address": ":9090", "tokenFile": "/etc/ferrum/admin/token"},
 		"drain":           map[string]any{"delay": "5s", "timeout": "30s", "upgradedTimeout": "60s"},
 		"http":            map[string]any{"address": ":8080"},
+		"redis":           map[string]any{"address": "redis:6379", "passwordFile": "/etc/ferrum/redis/password"},
 		"snapshot":        map[string]any{"directory": "/var/lib/ferrum"},
 		"watchNamespaces": []any{"shop", "blog"},
 	}

@@ -55,6 +55,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $_ := set $admin "tokenFile" (printf "/etc/ferrum/admin/%s" .Values.adminToken.key) -}}
 {{- $_ := set $c "admin" $admin -}}
 {{- end -}}
+{{- if .Values.redisPassword.secretName -}}
+{{- $redis := default dict $c.redis | deepCopy -}}
+{{- $_ := set $redis "passwordFile" (printf "/etc/ferrum/redis/%s" .Values.redisPassword.key) -}}
+{{- $_ := set $c "redis" $redis -}}
+{{- end -}}
 {{- toYaml $c -}}
 {{- end -}}
 

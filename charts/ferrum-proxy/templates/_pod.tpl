@@ -76,6 +76,11 @@ spec:
     secret:
       secretName: {{ . }}
   {{- end }}
+  {{- with .Values.redisPassword.secretName }}
+  - name: redis-password
+    secret:
+      secretName: {{ . }}
+  {{- end }}
   {{- with .Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -156,6 +161,11 @@ volumeMounts:
 {{- if .Values.adminToken.secretName }}
 - name: admin-token
   mountPath: /etc/ferrum/admin
+  readOnly: true
+{{- end }}
+{{- if .Values.redisPassword.secretName }}
+- name: redis-password
+  mountPath: /etc/ferrum/redis
   readOnly: true
 {{- end }}
 {{- with .Values.extraVolumeMounts }}

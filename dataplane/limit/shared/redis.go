@@ -1,0 +1,137 @@
+package shared
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	_ "embed" // for the script
+	"encoding/base64"
+	"fmt"
+	"math"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
+)
+
+// Config says which Redis is asked, and how. Only Address is required.
+type Config struct {
+	// Address is host:port.
+	Address string
+	// Credentials returns the user ("": the default one) and the password ("":
+	// none). It is asked at each new connection. nil: no credentials are sent.
+	Credentials func() (username, password string, err error)
+	// Database is the number of the database.
+	Database int
+	// TLS is nil for none. The server's name is that of the address unless it is
+	// set.
+	TLS *tls.Config
+	// Timeout bounds a call, with all that it has to wait for; 0: DefaultTimeout.
+	Timeout time.Duration
+	// Prefix begins all keys; "": DefaultPrefix.
+	Prefix string
+	// Log is told when Redis is lost and found.
+	Log logr.Logger
+}
+
+// The values of Config for what is zero.
+const (
+	DefaultTimeout = 50 * time.Millisecond
+	DefaultPrefix  = "ferrum:"
+)
+
+func (c *Config) timeout() time.Duration { return cmp.Or(c.Timeout, DefaultTimeout) }
+
+//go:embed take.lua
+var takeLua string
+
+var takeScript = redis.NewScript(takeLua)
+
+// client is a server that is a Redis.
+type client struct {
+	redis  *redis.Client
+	prefix string
+}
+
+// silent drops what the client's library has to log: what fails is returned, too.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+var silence = sync.OnceFunc(func() { redis.SetLogger(silent{}) })
+
+func newClient(c Config) *client {
+	silence()
+	o := &redis.Options{
+		Addr: c.Address, DB: c.Database, TLSConfig: c.TLS,
+		Protocol:        2, // all that is needed, and every version has it
+		DisableIdentity: true,
+		// One try: a second one could take a second token, and who waits is a
+		// request.
+		MaxRetries: -1, DialerRetries: 1, DialTimeout: dialTimeout,
+		ContextTimeoutEnabled: true, ReadTimeout: c.timeout(), WriteTimeout: c.timeout(), PoolTimeout: c.timeout(),
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	if c.Credentials != nil {
+		o.CredentialsProviderContext = func(context.Context) (string, string, error) { return c.Credentials() }
+	}
+	return &client{redis: redis.NewClient(o), prefix: cmp.Or(c.Prefix, DefaultPrefix)}
+}
+
+func (c *client) ping(ctx context.Context) error { return c.redis.Ping(ctx).Err() }
+
+func (c *client) close() { _ = c.redis.Close() } // its connections are of no use any more
+
+// bucket names a limit's bucket for a key: readable as to the limit, and a hash of
+// the key, which may be long or secret. 128 bits, so nobody finds another's.
+func (c *client) bucket(name string, key []byte) string {
+	h := sha256.Sum256(key)
+	return c.prefix + name + ":" + base64.RawURLEncoding.EncodeToString(h[:16])
+}
+
+func (c *client) take(ctx context.Context, bucket string, r limit.Rate) (v limit.Verdict, err error) {
+	cost, burst := costOf(r), max(r.Burst, 1)
+	reply, err := takeScript.Run(ctx, c.redis, []string{bucket},
+		strconv.FormatFloat(cost, 'g', -1, 64), strconv.FormatUint(uint64(burst), 10)).Int64Slice()
+	if err != nil {
+		return v, err
+	}
+	if len(reply) != 2 {
+		return v, fmt.Errorf("the script answered with %d values, not 2", len(reply))
+	}
+	return verdict(reply[0] == 1, reply[1], cost, burst), nil
+}
+
+// forever is the time between two tokens, in microseconds, of a rate that has
+// none to come: some 30 years.
+const forever = 1e15
+
+// costOf is the time between two tokens, in microseconds.
+func costOf(r limit.Rate) float64 {
+	if r.Count == 0 || r.Period <= 0 {
+		return forever
+	}
+	return min(float64(r.Period)/float64(time.Microsecond)/float64(r.Count), forever)
+}
+
+// verdict says what it means that a bucket misses some millionths of tokens.
+func verdict(ok bool, millionths int64, cost float64, burst uint32) limit.Verdict {
+	missing := float64(millionths) / 1e6
+	v := limit.Verdict{OK: ok, Reset: inMicroseconds(missing * cost)}
+	if ok {
+		v.Remaining = uint32(max(float64(burst)-missing+2e-6, 0)) // what rounding may have taken
+	} else {
+		v.RetryAfter = max(inMicroseconds((missing+1-float64(burst))*cost), time.Nanosecond)
+	}
+	return v
+}
+
+func inMicroseconds(us float64) time.Duration {
+	return time.Duration(math.Ceil(min(us*float64(time.Microsecond), 1<<60)))
+}

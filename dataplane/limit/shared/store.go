@@ -1,0 +1,155 @@
+package shared
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
+)
+
+// Store is token buckets in Redis: a limit.Shared. Make one with New.
+//
+//	            a probe succeeds
+//	+------+ ---------------------> +----+
+//	| down |                        | up |
+//	+------+ <--------------------- +----+
+//	 |    ^        a call fails
+//	 +----+
+//	a probe fails, each probeEvery
+//
+// It begins down, with a probe at once.
+type Store struct {
+	Stats Stats
+
+	server  server
+	timeout time.Duration
+	log     logr.Logger
+	refused *refusals
+	up      atomic.Bool
+	lost    chan struct{} // gets a value when a call has ended being up
+}
+
+// Stats counts what Take has done, since the start.
+type Stats struct {
+	// Asked are calls that Redis answered, Remembered the refusals that were
+	// known without asking, Unknown those that nobody could say anything to.
+	Asked, Remembered, Unknown atomic.Uint64
+	// Errors are calls that failed, of a probe too.
+	Errors atomic.Uint64
+}
+
+// server is what holds the buckets.
+type server interface {
+	// take takes a token of a bucket, which is made when there is none.
+	take(ctx context.Context, bucket string, r limit.Rate) (limit.Verdict, error)
+	// ping makes a connection, unless there is one.
+	ping(ctx context.Context) error
+	// bucket returns the name of a bucket.
+	bucket(name string, key []byte) string
+	close()
+}
+
+const (
+	// probeEvery is how often a server that is down is looked for.
+	probeEvery = time.Second
+	// dialTimeout bounds the making of a connection, with all that is said on it
+	// before the first call.
+	dialTimeout = 2 * time.Second
+)
+
+// New returns a Store that asks nobody before Run is called.
+func New(c Config) *Store { return newStore(newClient(c), c) }
+
+func newStore(s server, c Config) *Store {
+	return &Store{server: s, timeout: c.timeout(), log: c.Log, refused: newRefusals(time.Now()), lost: make(chan struct{}, 1)}
+}
+
+// Up reports whether Redis is asked at the moment.
+func (s *Store) Up() bool { return s.up.Load() }
+
+// Take implements limit.Shared.
+func (s *Store) Take(name string, r limit.Rate, key []byte, now time.Time) (v limit.Verdict, ok bool) {
+	if !s.up.Load() {
+		s.Stats.Unknown.Add(1)
+		return v, false
+	}
+	id := s.refused.id(name, key)
+	if v, ok = s.refused.find(id, now); ok {
+		s.Stats.Remembered.Add(1)
+		return v, true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	defer cancel()
+	v, err := s.server.take(ctx, s.server.bucket(name, key), r)
+	if err != nil {
+		s.fail(err)
+		s.Stats.Unknown.Add(1)
+		return limit.Verdict{}, false
+	}
+	s.Stats.Asked.Add(1)
+	if !v.OK {
+		s.refused.add(id, v, now)
+	}
+	return v, true
+}
+
+// fail ends being up.
+func (s *Store) fail(err error) {
+	s.Stats.Errors.Add(1)
+	if s.up.CompareAndSwap(true, false) {
+		s.log.Error(err, "rate limits are not shared: Redis failed; each replica lets its part through")
+		s.lost <- struct{}{}
+	}
+}
+
+// Run looks for Redis, at once and whenever it was lost, until ctx ends. After
+// that, the Store knows nothing any more.
+func (s *Store) Run(ctx context.Context) {
+	defer s.server.close()
+	defer s.up.Store(false)
+	said := false // that it is down
+	for {
+		err := s.probe(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			s.log.Info("rate limits of all replicas together are counted in Redis")
+			s.up.Store(true)
+			select {
+			case <-s.lost:
+			case <-ctx.Done():
+				return
+			}
+			said = true
+		default:
+			s.Stats.Errors.Add(1)
+			if !said {
+				s.log.Error(err, "rate limits are not shared: Redis cannot be used; each replica lets its part through")
+			}
+			said = true
+		}
+		select {
+		case <-time.After(probeEvery):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// probe does what a request would, on a connection that may take its time to
+// come.
+func (s *Store) probe(ctx context.Context) error {
+	dial, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if err := s.server.ping(dial); err != nil {
+		return err
+	}
+	call, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	_, err := s.server.take(call, s.server.bucket("probe", nil), limit.Rate{Count: 1, Period: time.Second, Burst: 1})
+	return err
+}
