@@ -69,7 +69,8 @@ func (ex *exchange) enterPool(l *leg) Reason {
 		ex.inPool = b
 		return ReasonOK
 	}
-	admission := b.Enter(ex.now, ex.deadline, ex.c.Alive)
+	until, late := ex.sooner(ex.deadline, ReasonRequestTimeout)
+	admission := b.Enter(ex.now, until, ex.c.Alive)
 	ex.now = time.Now()
 	switch admission {
 	case limit.Admitted:
@@ -82,7 +83,7 @@ func (ex *exchange) enterPool(l *leg) Reason {
 		l.pool.Tally().QueueTimeouts.Add(1)
 		return ReasonUpstreamQueueTimeout
 	case limit.Late:
-		return ReasonRequestTimeout
+		return late
 	case limit.Gone:
 	}
 	return ReasonClientGone

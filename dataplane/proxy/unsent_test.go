@@ -1,0 +1,77 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/memnet"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+)
+
+// An endpoint answered and took so little of the request that its body was never
+// begun to be sent. The answer was passed on and the client's connection kept:
+// what the client then sent of the body was read as its next request.
+func TestABodyThatNobodyReadIsNotTheNextRequest(t *testing.T) {
+	const tail = "Content-Length: 100\r\n\r\n"
+	head := "POST / HTTP/1.1\r\n" + shopHost + "\r\n"
+	for i := range 8 {
+		head += fmt.Sprintf("X-%d: %s\r\n", i, strings.Repeat("x", 7<<10))
+	}
+	head += "X-Pad: " + strings.Repeat("p", memnet.BufferSize-len(head)-len("X-Pad: \r\n")-len(tail)-10) + "\r\n" + tail
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.backend(backendAddr, func(c net.Conn, _ *bufio.Reader) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			time.Sleep(5 * time.Minute)
+		})
+		b.apply(tuned(func(*plan.Timeouts, *plan.Limits) {}))
+		c := b.dial()
+		c.send(head)
+		if a := c.read("POST"); a.StatusCode != 200 || !a.Close {
+			t.Errorf("%d %q, to be closed: %t", a.StatusCode, a.body, a.Close)
+		}
+		go c.stream(get + strings.Repeat("x", 100-len(get)))
+		if !c.closed() {
+			t.Error("the connection stays open")
+		}
+		if r := b.sink.last(t); len(b.sink.records) != 1 || r.Reason != proxy.ReasonOK {
+			t.Errorf("%d requests, the last one %s", len(b.sink.records), r.Reason)
+		}
+		time.Sleep(5 * time.Minute) // the endpoint is done
+	})
+}
+
+// A request waited for a place in the pool past the total timeout of its policy,
+// was then sent, and answered with 504 before the endpoint could say a word.
+func TestNoAttemptBeginsAfterTheTotalTimeout(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		asked := 0
+		b.httpBackend(backendAddr, func(http.ResponseWriter, *http.Request) {
+			asked++
+			time.Sleep(8 * time.Second)
+		})
+		b.apply(retrying([]string{backendAddr}, func(_ *plan.Rule, p *plan.Policy) {
+			p.Breaker = plan.CircuitBreaker{MaxParallelRequests: 1, MaxPendingRequests: 1}
+		}))
+		first, second := b.dial(), b.dial()
+		first.send(post)
+		synctest.Wait()
+		if a := second.get("GET / HTTP/1.1", shopHost); a.StatusCode != 504 {
+			t.Errorf("status %d", a.StatusCode)
+		}
+		if a := first.read("POST"); a.StatusCode != 200 || asked != 1 {
+			t.Errorf("%d, and %d requests came", a.StatusCode, asked)
+		}
+		b.sink.last(t)
+		if r := b.sink.records[0]; r.Reason != proxy.ReasonRetryTimeout || r.Duration != 5*time.Second || r.Attempts != 0 {
+			t.Errorf("%s after %d attempts and %s", r.Reason, r.Attempts, r.Duration)
+		}
+	})
+}
