@@ -11,7 +11,7 @@ import (
 // admit holds the request against the limits of its rule, the cheapest ones
 // first.
 func (ex *exchange) admit() Reason {
-	ex.series.Begin()
+	ex.countBegin()
 	if ex.p.buffers > 0 && http1.HeldBytes() > ex.p.buffers {
 		return ReasonOverloaded
 	}

@@ -194,20 +194,24 @@ func (ex *exchange) headTick() time.Time {
 }
 
 // headerDeadline is when the head of the response has to be there; zero while
-// the body is still on its way.
+// the body is still on its way. Where the endpoint has stopped to take that, an
+// answer is there or comes at once, or never.
 func (ex *exchange) headerDeadline() time.Time {
-	if ex.rule.timeouts.ResponseHeader == 0 {
-		return time.Time{}
-	}
-	from := ex.sentAt
+	from, most := ex.sentAt, ex.rule.timeouts.ResponseHeader
 	if ex.uploading {
 		end := ex.uploadEnd.Load()
 		if end == 0 {
 			return time.Time{}
 		}
 		from = ex.start.Add(time.Duration(end))
+		if !ex.uploadSound && (most == 0 || most > lastWrite) {
+			most = lastWrite
+		}
 	}
-	return from.Add(ex.rule.timeouts.ResponseHeader)
+	if most == 0 {
+		return time.Time{}
+	}
+	return from.Add(most)
 }
 
 // sendFailed finds the reason why there is no response. reused says that the

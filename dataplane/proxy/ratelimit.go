@@ -25,7 +25,6 @@ type rateLimit struct {
 // buckets are the token buckets of a filter. They are made for its first request.
 type buckets struct {
 	keyed atomic.Pointer[limit.Keyed]
-	share atomic.Int32 // the replicas that the rate is divided among; 0: not yet
 }
 
 // bucketsOf identifies buckets across tables: a filter keeps them as long as it
@@ -47,8 +46,7 @@ func (l *rateLimit) take(key []byte, now time.Time, replicas int) limit.Verdict 
 		l.buckets.keyed.CompareAndSwap(nil, limit.NewKeyed(rate, keys, now))
 		k = l.buckets.keyed.Load()
 	}
-	if n := int32(replicas); l.Cluster && l.buckets.share.Load() != n {
-		l.buckets.share.Store(n)
+	if l.Cluster {
 		k.Share(replicas)
 	}
 	return k.Take(key, now)

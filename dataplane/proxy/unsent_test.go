@@ -75,3 +75,23 @@ func TestNoAttemptBeginsAfterTheTotalTimeout(t *testing.T) {
 		}
 	})
 }
+
+// An endpoint that stops to take a body was waited for as if it had it whole: for
+// ever where the rule sets no bound to that.
+func TestAnEndpointThatTakesNoMoreOfABodyEndsTheRequest(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.backend(backendAddr, func(_ net.Conn, r *bufio.Reader) {
+			_, _ = http.ReadRequest(r)
+			time.Sleep(10 * time.Minute)
+		})
+		b.apply(tuned(func(t *plan.Timeouts, _ *plan.Limits) { t.ResponseHeader = 0 }))
+		c := b.dial()
+		_ = c.SetReadDeadline(time.Now().Add(5 * time.Minute))
+		go c.stream("POST / HTTP/1.1\r\n"+shopHost+"\r\nContent-Length: 400000\r\n\r\n", strings.Repeat("x", 400000))
+		r := wantFailure(t, b, c.read("POST"), 504, proxy.ReasonResponseHeaderTimeout)
+		if r.Duration > time.Minute+2*time.Second {
+			t.Errorf("after %s", r.Duration)
+		}
+		time.Sleep(10 * time.Minute) // the endpoint is done
+	})
+}
