@@ -6,6 +6,7 @@ import (
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
 )
 
 // admit holds the request against the limits of its rule, the cheapest ones
@@ -114,6 +115,9 @@ func (ex *exchange) dialUp(timeout time.Duration) (*http1.Conn, error) {
 		return nil, errTooManyConnections
 	}
 	nc, err := ex.p.dial(ex.turn.Endpoint.Addr, timeout)
+	if upstream.IsShortage(err) && ex.leg.pool.CloseIdle() {
+		nc, err = ex.p.dial(ex.turn.Endpoint.Addr, timeout)
+	}
 	if err != nil {
 		if b != nil {
 			b.Connections.Release()

@@ -6,7 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -93,5 +97,43 @@ func TestAnEndpointThatTakesNoMoreOfABodyEndsTheRequest(t *testing.T) {
 			t.Errorf("after %s", r.Duration)
 		}
 		time.Sleep(10 * time.Minute) // the endpoint is done
+	})
+}
+
+// counted is a connection that counts as open until it is closed.
+type counted struct {
+	net.Conn
+	open *atomic.Int64
+	once sync.Once
+}
+
+func (c *counted) Close() error {
+	c.once.Do(func() { c.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// A process that was out of descriptors answered with 503 while some of them were
+// those of connections to endpoints that nobody used.
+func TestAnIdleConnectionIsClosedForOneThatIsNeeded(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		var open atomic.Int64
+		b.restart(func(c *proxy.Config) {
+			c.Dial = func(a netip.AddrPort, _ time.Duration) (net.Conn, error) {
+				if open.Add(1) > 1 {
+					open.Add(-1)
+					return nil, &net.OpError{Op: "dial", Err: syscall.EMFILE}
+				}
+				nc, err := b.net.Dial(a)
+				return &counted{Conn: nc, open: &open}, err
+			}
+		})
+		b.namedBackends(three[:2]...)
+		b.apply(edit(onePool(three[:2]...), func(_ *plan.Rule, p *plan.Policy) { p.LoadBalancing.Balancer = plan.RoundRobin }))
+		c := b.dial()
+		for i := range 4 {
+			if a := c.get("GET / HTTP/1.1", shopHost); a.StatusCode != 200 {
+				t.Errorf("request %d: %d %q", i, a.StatusCode, a.body)
+			}
+		}
 	})
 }
