@@ -1,10 +1,12 @@
 package proxy_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,6 +148,25 @@ func TestASlowReaderThatGoesOnTakingSomethingIsServed(t *testing.T) {
 			t.Errorf("%d bytes, %v", n, err)
 		}
 		if r := b.sink.last(t); r.Reason != proxy.ReasonOK {
+			t.Errorf("recorded %s", r.Reason)
+		}
+	})
+}
+
+// The connection of a client that reads no more was closed as any other is, with
+// some megabytes of its response left in the kernel: of a thousand such clients
+// that was all the memory that there is for TCP.
+func TestAStalledClientsConnectionIsReset(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.httpBackend(backendAddr, large)
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		c.send(getLarge)
+		time.Sleep(2 * time.Minute)
+		if n, err := io.Copy(io.Discard, c.Conn); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("it could still read %d bytes, then %v", n, err)
+		}
+		if r := b.sink.last(t); r.Reason != proxy.ReasonClientStalled {
 			t.Errorf("recorded %s", r.Reason)
 		}
 	})

@@ -24,7 +24,9 @@ func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
 	ex.release(reason, end)
 	ex.depart()
 	keep = !ex.closing
-	ex.c.abort = ex.endless && reason != ReasonOK && ex.status != 0
+	// What a client has not read that reads no more, the kernel would keep for
+	// minutes behind the close.
+	ex.c.abort = ex.endless && reason != ReasonOK && ex.status != 0 || reason == ReasonClientStalled
 	ex.c.linger = ex.lingers(reason)
 	ex.reset()
 	return end, keep
