@@ -42,6 +42,11 @@ test: ## Run all tests, against a real API server (the first time gets or builds
 	[ -z "$$race" ] || go test -run Alloc $(ALLOC_PKG); \
 	KUBEBUILDER_ASSETS=$$assets HELM=$$helm REDIS_SERVER=$$redis go test $$race $$tags -shuffle=on -timeout 20m $(PKG)
 
+.PHONY: slow
+slow: ## Let a thousand slow clients at it; needs slowhttptest (Debian: slowhttptest)
+	@tool=$$(command -v slowhttptest) || { echo "no slowhttptest (Debian: slowhttptest)" >&2; exit 1; }; set -x; \
+	SLOWHTTPTEST=$$tool go test -tags slowhttptest -count=1 -v -run TestAThousandSlowClients ./cmd/ferrum
+
 .PHONY: lint
 lint: ## Run golangci-lint (the first time builds it: some minutes)
 	$(TOOL) golangci-lint run
@@ -75,6 +80,7 @@ verify: ## Check that generated files, formatting, go vet and go.mod agree with 
 	go vet -tags redis ./...
 	go vet -tags cluster ./hack/e2e/cluster
 	go vet -tags promtool ./cmd/ferrum
+	go vet -tags slowhttptest ./cmd/ferrum
 	go mod tidy -diff
 	go -C hack/tools mod tidy -diff
 

@@ -189,8 +189,8 @@ func TestFewFileDescriptorsAreKeptForWhatIsServed(t *testing.T) {
 			t.Errorf("got %d %q", status, body)
 		}
 	}
-	if len(served) != 16 || refused != 24 {
-		t.Errorf("%d were served, %d refused; want 16 and 24", len(served), refused)
+	if len(served) != 8 || refused != 32 {
+		t.Errorf("%d were served, %d refused; want 8 and 32", len(served), refused)
 	}
 	for _, c := range served {
 		if status, body := c.say(getSite); status != 200 {

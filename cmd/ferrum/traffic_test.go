@@ -26,6 +26,7 @@ type traffic struct {
 	stop    chan struct{}
 	clients sync.WaitGroup
 	began   time.Time
+	took    func(time.Duration) // is told of each answer; nil: nobody is
 	sent    atomic.Int64
 	good    atomic.Int64
 
@@ -88,7 +89,12 @@ func (l *traffic) add(n int, pause time.Duration, churn bool) {
 
 func (l *traffic) one(c *loadClient, upload bool) {
 	l.sent.Add(1)
-	if err := c.ask(upload); err != nil {
+	began := time.Now()
+	err := c.ask(upload)
+	if l.took != nil {
+		l.took(time.Since(began))
+	}
+	if err != nil {
 		l.fail(err)
 		c.close()
 		return

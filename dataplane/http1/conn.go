@@ -301,11 +301,14 @@ func (c *Conn) readFailed(err error, deadline time.Time) error {
 
 // Write writes p whole, or fails with ErrTimeout when the peer takes nothing for
 // too long. now saves a look at the clock.
+//
+// It looks up every half of writeStall at least: what the peer took since the
+// look before may have been taken right after that.
 func (c *Conn) Write(p []byte, now time.Time) (int, error) {
 	done := 0
-	for {
+	for moved := now; ; {
 		if c.raw == nil || c.writeArmed != 0 { // else when it has to wait
-			if err := c.armWrite(now); err != nil {
+			if err := c.armStall(now); err != nil {
 				return done, err
 			}
 		}
@@ -317,10 +320,13 @@ func (c *Conn) Write(p []byte, now time.Time) (int, error) {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return done, err
 		}
-		if n == 0 {
+		now = time.Now()
+		switch {
+		case n > 0:
+			moved = now
+		case now.Sub(moved) >= c.writeStall/2:
 			return done, ErrTimeout
 		}
-		now = time.Now()
 	}
 }
 
@@ -342,12 +348,18 @@ func (c *Conn) writeOnce(p []byte) (int, error) {
 	return c.nc.Write(p)
 }
 
-// armWrite makes sure that a write fails when it makes no progress for too long.
-func (c *Conn) armWrite(now time.Time) error {
-	if c.writeStall <= 0 || c.writeArmed != 0 && c.writeArmed-momentOf(now) >= moment(c.writeStall/2) {
+// armStall is armWrite for a Write.
+func (c *Conn) armStall(now time.Time) error { return c.armWrite(now, c.writeStall/4, c.writeStall/2) }
+
+// armWrite makes sure that a write looks up between least and most from now.
+func (c *Conn) armWrite(now time.Time, least, most time.Duration) error {
+	if c.writeStall <= 0 {
 		return nil
 	}
-	until := now.Add(c.writeStall)
+	if left := c.writeArmed - momentOf(now); c.writeArmed != 0 && left >= moment(least) && left <= moment(most) {
+		return nil
+	}
+	until := now.Add(most)
 	c.writeArmed = momentOf(until)
 	return c.nc.SetWriteDeadline(until)
 }

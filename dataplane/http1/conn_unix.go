@@ -115,7 +115,7 @@ func (c *Conn) onWritable(fd uintptr) bool {
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			if c.writeArmed == 0 {
-				c.sendErr = c.armWrite(time.Now())
+				c.sendErr = c.armStall(time.Now())
 			}
 			return c.sendErr != nil
 		default:

@@ -48,7 +48,7 @@ func (b *Body) Splice(dst *Conn, now, deadline time.Time) (n int64, srcErr, dstE
 	if err := src.armRead(dst.spliceLook(now, deadline)); err != nil {
 		return 0, err, nil
 	}
-	if err := dst.armWrite(now); err != nil {
+	if err := dst.armWrite(now, dst.writeStall/2, dst.writeStall); err != nil {
 		return 0, nil, err
 	}
 	if dst.limited == nil {

@@ -52,11 +52,12 @@ func NewKeyed(r Rate, capacity int, now time.Time) *Keyed {
 
 // Share divides the rate and the burst among a number of replicas from now on;
 // less than one counts as one. How full each bucket is, in parts of the burst,
-// stays. It costs next to nothing where nothing changes.
+// stays. It may be called for every request: the last call is what counts, and it
+// costs little when nothing changes.
 func (k *Keyed) Share(replicas int) {
 	p := k.rate.pace(replicas)
 	if old := k.pace.Load(); old == nil || *old != p {
-		changed := p // p itself would be allocated each time
+		changed := p // what is stored escapes, and most of the time nothing is
 		k.pace.Store(&changed)
 	}
 }

@@ -6,12 +6,13 @@ import (
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
 )
 
 // admit holds the request against the limits of its rule, the cheapest ones
 // first.
 func (ex *exchange) admit() Reason {
-	ex.series.Begin()
+	ex.countBegin()
 	if ex.p.buffers > 0 && http1.HeldBytes() > ex.p.buffers {
 		return ReasonOverloaded
 	}
@@ -69,7 +70,8 @@ func (ex *exchange) enterPool(l *leg) Reason {
 		ex.inPool = b
 		return ReasonOK
 	}
-	admission := b.Enter(ex.now, ex.deadline, ex.c.Alive)
+	until, late := ex.sooner(ex.deadline, ReasonRequestTimeout)
+	admission := b.Enter(ex.now, until, ex.c.Alive)
 	ex.now = time.Now()
 	switch admission {
 	case limit.Admitted:
@@ -82,7 +84,7 @@ func (ex *exchange) enterPool(l *leg) Reason {
 		l.pool.Tally().QueueTimeouts.Add(1)
 		return ReasonUpstreamQueueTimeout
 	case limit.Late:
-		return ReasonRequestTimeout
+		return late
 	case limit.Gone:
 	}
 	return ReasonClientGone
@@ -113,6 +115,9 @@ func (ex *exchange) dialUp(timeout time.Duration) (*http1.Conn, error) {
 		return nil, errTooManyConnections
 	}
 	nc, err := ex.p.dial(ex.turn.Endpoint.Addr, timeout)
+	if upstream.IsShortage(err) && ex.leg.pool.CloseIdle() {
+		nc, err = ex.p.dial(ex.turn.Endpoint.Addr, timeout)
+	}
 	if err != nil {
 		if b != nil {
 			b.Connections.Release()

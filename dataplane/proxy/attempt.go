@@ -6,12 +6,12 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
 )
 
 // maxInterim bounds the 1xx responses before a final one.
@@ -82,7 +82,7 @@ func (ex *exchange) connectTo() (reused bool, reason Reason, f failure) {
 		return false, ReasonConnectTimeout, f
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return false, ReasonConnectRefused, f
-	case exhausted(err):
+	case upstream.IsShortage(err):
 		return false, ReasonLocalShortage, failure{}
 	}
 	return false, ReasonConnectFailed, f
@@ -104,17 +104,6 @@ func timedOut(late Reason, sent retry.Sent) failure {
 		return failure{retry.OutcomeTimeout, sent}
 	}
 	return failure{}
-}
-
-// exhaustion are the errors of a connect that has not come as far as the network:
-// this process or its host has no descriptor, port or memory left.
-var exhaustion = [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM}
-
-// exhausted reports whether a failure to connect says nothing of the endpoint:
-// another one would not help.
-func exhausted(err error) bool {
-	var errno syscall.Errno
-	return errors.As(err, &errno) && slices.Contains(exhaustion[:], errno)
 }
 
 func isTimeout(err error) bool {
@@ -194,20 +183,24 @@ func (ex *exchange) headTick() time.Time {
 }
 
 // headerDeadline is when the head of the response has to be there; zero while
-// the body is still on its way.
+// the body is still on its way. Where the endpoint has stopped to take that, an
+// answer is there or comes at once, or never.
 func (ex *exchange) headerDeadline() time.Time {
-	if ex.rule.timeouts.ResponseHeader == 0 {
-		return time.Time{}
-	}
-	from := ex.sentAt
+	from, most := ex.sentAt, ex.rule.timeouts.ResponseHeader
 	if ex.uploading {
 		end := ex.uploadEnd.Load()
 		if end == 0 {
 			return time.Time{}
 		}
 		from = ex.start.Add(time.Duration(end))
+		if !ex.uploadSound && (most == 0 || most > lastWrite) {
+			most = lastWrite
+		}
 	}
-	return from.Add(ex.rule.timeouts.ResponseHeader)
+	if most == 0 {
+		return time.Time{}
+	}
+	return from.Add(most)
 }
 
 // sendFailed finds the reason why there is no response. reused says that the

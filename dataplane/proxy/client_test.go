@@ -1,10 +1,12 @@
 package proxy_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,9 +52,9 @@ var badClients = []struct {
 	{"slow body", func(p *peer) { p.send(upload + "x"); p.drip(5 * time.Second) }, proxy.ReasonRequestBodyTooSlow, 15 * time.Second},
 	{"half-open inside a body", func(p *peer) { p.send(upload + strings.Repeat("x", 6000)) }, proxy.ReasonRequestBodyTimeout, 15 * time.Second},
 	{"aborted upload", func(p *peer) { p.send(upload + "x"); _ = p.Close() }, proxy.ReasonClientGone, time.Second},
-	// In the first minute it took what fits into the kernel's buffers, in the next
-	// one nothing.
-	{"slow reader", func(p *peer) { p.send(getLarge) }, proxy.ReasonClientStalled, 2 * time.Minute},
+	// What fits into the kernel's buffers it took at once. That gave it a minute, and
+	// then another one.
+	{"slow reader", func(p *peer) { p.send(getLarge) }, proxy.ReasonClientStalled, time.Minute},
 	{"aborted download", func(p *peer) { p.send(getLarge); synctest.Wait(); _ = p.Close() }, proxy.ReasonClientGone, time.Second},
 }
 
@@ -146,6 +148,25 @@ func TestASlowReaderThatGoesOnTakingSomethingIsServed(t *testing.T) {
 			t.Errorf("%d bytes, %v", n, err)
 		}
 		if r := b.sink.last(t); r.Reason != proxy.ReasonOK {
+			t.Errorf("recorded %s", r.Reason)
+		}
+	})
+}
+
+// The connection of a client that reads no more was closed as any other is, with
+// some megabytes of its response left in the kernel: of a thousand such clients
+// that was all the memory that there is for TCP.
+func TestAStalledClientsConnectionIsReset(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.httpBackend(backendAddr, large)
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		c.send(getLarge)
+		time.Sleep(2 * time.Minute)
+		if n, err := io.Copy(io.Discard, c.Conn); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("it could still read %d bytes, then %v", n, err)
+		}
+		if r := b.sink.last(t); r.Reason != proxy.ReasonClientStalled {
 			t.Errorf("recorded %s", r.Reason)
 		}
 	})

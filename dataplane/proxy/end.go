@@ -15,9 +15,6 @@ func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
 	if reason == ReasonClientGone && ex.c.life.Cut() {
 		reason = ReasonShutdown
 	}
-	if ex.rule == nil {
-		ex.series.Begin() // no rule took it, so admit has not
-	}
 	ex.finishUpstream(reason)
 	if reason != ReasonOK {
 		ex.fail(reason)
@@ -27,7 +24,9 @@ func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
 	ex.release(reason, end)
 	ex.depart()
 	keep = !ex.closing
-	ex.c.abort = ex.endless && reason != ReasonOK && ex.status != 0
+	// What a client has not read that reads no more, the kernel would keep for
+	// minutes behind the close.
+	ex.c.abort = ex.endless && reason != ReasonOK && ex.status != 0 || reason == ReasonClientStalled
 	ex.c.linger = ex.lingers(reason)
 	ex.reset()
 	return end, keep
@@ -170,8 +169,26 @@ func (ex *exchange) record(reason Reason, end time.Time) {
 			break
 		}
 	}
-	ex.series.End(r)
+	ex.countEnd(r)
 	ex.p.sink.Log(r)
+}
+
+// countBegin counts the request as begun, once.
+func (ex *exchange) countBegin() {
+	if !ex.begun {
+		ex.begun = true
+		ex.series.Begin()
+	}
+}
+
+// countEnd counts the request as ended, once, and as begun if it was not: no rule
+// took it.
+func (ex *exchange) countEnd(r *Record) {
+	ex.countBegin()
+	if !ex.ended {
+		ex.ended = true
+		ex.series.End(r)
+	}
 }
 
 // reset forgets the request, so that a pooled exchange holds nothing of it.
@@ -195,10 +212,7 @@ func (ex *exchange) reset() {
 // panicked ends a request that made the proxy panic, so that no counts are left
 // behind.
 func (ex *exchange) panicked() {
-	if ex.rule == nil {
-		ex.series.Begin()
-	}
-	ex.series.End(&Record{Start: ex.start, Duration: time.Since(ex.start), Status: ex.status, Reason: ReasonInternal})
+	ex.countEnd(&Record{Start: ex.start, Duration: time.Since(ex.start), Status: ex.status, Reason: ReasonInternal})
 	ex.release(ReasonInternal, time.Now())
 	ex.depart()
 	if ex.up != nil {

@@ -58,6 +58,8 @@ type state struct {
 	series   Series
 	deadline time.Time // of the rule's request timeout; zero: none
 
+	begun, ended bool // as which series counts the request
+
 	// admit
 	inRule     *limit.InFlight // counts the request for its rule; nil: nothing does
 	rate       *rateLimit      // that the client is told of; nil: none

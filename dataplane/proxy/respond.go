@@ -19,13 +19,13 @@ func (ex *exchange) respond() Reason {
 	length, chunked, untilClose := ex.res.BodyFraming(ex.req.Method)
 	oldClient := ex.req.Minor == 0
 	ex.upSpent = ex.upSpent || ex.res.Close || untilClose
+	// An early response: the rest of the body may never be read.
 	if ex.uploading {
 		ex.keep.needless.Store(true)
+		ex.closing = ex.closing || !ex.bodyRead.Load()
 	} else {
 		ex.keep.free()
-	}
-	if ex.uploading && !ex.bodyRead.Load() {
-		ex.closing = true // an early response: the rest of the body may never be read
+		ex.closing = ex.closing || !ex.reqBody.Done()
 	}
 	// Where the end of the body is not in its framing the client gets chunks;
 	// HTTP/1.0 does not know them and gets the end of the connection.

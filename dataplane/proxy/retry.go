@@ -37,6 +37,11 @@ type failure struct {
 // until there is a response for the client or nothing is to be tried any more.
 // The last response or failure is what the client gets.
 func (ex *exchange) forward() Reason {
+	ex.class = retry.ClassOf(ex.req.Method)
+	p := &ex.rule.retry
+	if p.TotalTimeout > 0 && ex.policed() {
+		ex.total = ex.start.Add(p.TotalTimeout)
+	}
 	if reason := ex.pick(); reason != ReasonOK {
 		return reason
 	}
@@ -44,11 +49,6 @@ func (ex *exchange) forward() Reason {
 	ex.leg.pool.Budget.Deposit(ex.now)
 	if reason := ex.joinBody(); reason != ReasonOK {
 		return reason
-	}
-	ex.class = retry.ClassOf(ex.req.Method)
-	p := &ex.rule.retry
-	if p.TotalTimeout > 0 && ex.policed() {
-		ex.total = ex.start.Add(p.TotalTimeout)
 	}
 	for {
 		reason, f := ex.attempt()

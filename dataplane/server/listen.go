@@ -13,7 +13,8 @@ import (
 //
 // The options of the connections are set once, on the listener, from which the
 // kernel copies them: TCP keep-alive, which finds clients that went without a
-// word behind a tunnel that is silent for long.
+// word behind a tunnel that is silent for long, and a bound on what is kept for
+// clients that do not read.
 func Listen(ctx context.Context, address string, shared bool) (net.Listener, error) {
 	lc := net.ListenConfig{KeepAlive: -1, Control: control(shared)}
 	lc.SetMultipathTCP(false) // its sockets do not hand all options down

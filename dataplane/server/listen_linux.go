@@ -17,6 +17,11 @@ const (
 	keepAliveProbes   = 4
 )
 
+// maxUnsent bounds the bytes of a client's connection that the kernel holds beside
+// those on their way. It would take some megabytes of each client that does not
+// read, and with a thousand of them the memory that it has for TCP.
+const maxUnsent = 128 << 10
+
 // control sets the options of a listener before it is bound.
 func control(shared bool) func(network, address string, c syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) error {
@@ -29,6 +34,7 @@ func control(shared bool) func(network, address string, c syscall.RawConn) error
 			set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveIdle)
 			set(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveInterval)
 			set(unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveProbes)
+			set(unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent)
 			if shared {
 				set(unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 			}

@@ -90,22 +90,24 @@ func (p *Pool) Connect() bool {
 		if p.Breaker.Connect() {
 			return true
 		}
-		p.closeIdle()
+		p.CloseIdle()
 	}
 	return false
 }
 
-// closeIdle closes the oldest idle connection of an endpoint that has one.
-func (p *Pool) closeIdle() {
+// CloseIdle closes the oldest idle connection of an endpoint that has one; false:
+// none has.
+func (p *Pool) CloseIdle() bool {
 	all := p.members.Load().all
 	if len(all) == 0 {
-		return
+		return false
 	}
 	from := rand.IntN(len(all))
 	for i := range all {
 		if c, ok := all[(from+i)%len(all)].idle.shift(); ok {
 			_ = c.conn.Close() // unused: how it closes does not matter
-			return
+			return true
 		}
 	}
+	return false
 }

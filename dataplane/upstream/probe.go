@@ -137,8 +137,10 @@ func (p *Pool) runCheck(ctx context.Context, e *Endpoint, check *checker) {
 	e.probe.running, e.probe.stop = false, nil
 	e.probe.due = began.Add(wait(interval, c.JitterPercent, first))
 	var n news
-	// A check that was ended from outside has found nothing out.
-	if ctx.Err() == nil || err == nil || ctx.Err() == context.DeadlineExceeded {
+	// A check that was ended from outside, or could not be begun, has found nothing
+	// out.
+	ended := ctx.Err() != nil && ctx.Err() != context.DeadlineExceeded
+	if err == nil || !ended && !IsShortage(err) {
 		n = p.checkedOnce(e, time.Now(), err)
 	}
 	p.mu.Unlock()

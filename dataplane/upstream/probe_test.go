@@ -5,10 +5,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -464,4 +466,36 @@ func TestEveryEndpointIsCheckedHoweverManyHang(t *testing.T) {
 			t.Errorf("an endpoint had %d checks, another one %d", least, most)
 		}
 	})
+}
+
+// A process that was out of file descriptors took all endpoints for broken,
+// because it could not check them.
+func TestACheckThatThisProcessCannotMakeSaysNothing(t *testing.T) {
+	for _, kind := range []plan.CheckType{plan.CheckHTTP, plan.CheckTCP} {
+		inClinic(t, 2, keyWith(plan.LeastRequest, active(kind)), func(c *clinic) {
+			dial := c.r.Dial
+			var short atomic.Bool
+			short.Store(true)
+			c.r.Dial = func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+				if short.Load() {
+					return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+				}
+				return dial(ctx, a)
+			}
+			// Beside the pool that could connect at its start, whose checks go on.
+			p := pools(keyWith(plan.LeastRequest, active(kind, func(c *plan.ActiveCheck) { c.Interval = 9 * time.Second })), 2)
+			c.r.Prepare(p)
+			time.Sleep(5 * time.Minute)
+			tally := c.r.Pool(p[0].Key).Tally()
+			if n := tally.ProbesBad.Load(); n != 0 {
+				t.Errorf("kind %d: %d checks failed", kind, n)
+			}
+			short.Store(false)
+			good := tally.ProbesGood.Load()
+			time.Sleep(10 * time.Second)
+			if tally.ProbesGood.Load() == good {
+				t.Errorf("kind %d: no check was made when it could be", kind)
+			}
+		})
+	}
 }

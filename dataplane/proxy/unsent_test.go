@@ -1,0 +1,139 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/memnet"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+)
+
+// An endpoint answered and took so little of the request that its body was never
+// begun to be sent. The answer was passed on and the client's connection kept:
+// what the client then sent of the body was read as its next request.
+func TestABodyThatNobodyReadIsNotTheNextRequest(t *testing.T) {
+	const tail = "Content-Length: 100\r\n\r\n"
+	head := "POST / HTTP/1.1\r\n" + shopHost + "\r\n"
+	for i := range 8 {
+		head += fmt.Sprintf("X-%d: %s\r\n", i, strings.Repeat("x", 7<<10))
+	}
+	head += "X-Pad: " + strings.Repeat("p", memnet.BufferSize-len(head)-len("X-Pad: \r\n")-len(tail)-10) + "\r\n" + tail
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.backend(backendAddr, func(c net.Conn, _ *bufio.Reader) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			time.Sleep(5 * time.Minute)
+		})
+		b.apply(tuned(func(*plan.Timeouts, *plan.Limits) {}))
+		c := b.dial()
+		c.send(head)
+		if a := c.read("POST"); a.StatusCode != 200 || !a.Close {
+			t.Errorf("%d %q, to be closed: %t", a.StatusCode, a.body, a.Close)
+		}
+		go c.stream(get + strings.Repeat("x", 100-len(get)))
+		if !c.closed() {
+			t.Error("the connection stays open")
+		}
+		if r := b.sink.last(t); len(b.sink.records) != 1 || r.Reason != proxy.ReasonOK {
+			t.Errorf("%d requests, the last one %s", len(b.sink.records), r.Reason)
+		}
+		time.Sleep(5 * time.Minute) // the endpoint is done
+	})
+}
+
+// A request waited for a place in the pool past the total timeout of its policy,
+// was then sent, and answered with 504 before the endpoint could say a word.
+func TestNoAttemptBeginsAfterTheTotalTimeout(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		asked := 0
+		b.httpBackend(backendAddr, func(http.ResponseWriter, *http.Request) {
+			asked++
+			time.Sleep(8 * time.Second)
+		})
+		b.apply(retrying([]string{backendAddr}, func(_ *plan.Rule, p *plan.Policy) {
+			p.Breaker = plan.CircuitBreaker{MaxParallelRequests: 1, MaxPendingRequests: 1}
+		}))
+		first, second := b.dial(), b.dial()
+		first.send(post)
+		synctest.Wait()
+		if a := second.get("GET / HTTP/1.1", shopHost); a.StatusCode != 504 {
+			t.Errorf("status %d", a.StatusCode)
+		}
+		if a := first.read("POST"); a.StatusCode != 200 || asked != 1 {
+			t.Errorf("%d, and %d requests came", a.StatusCode, asked)
+		}
+		b.sink.last(t)
+		if r := b.sink.records[0]; r.Reason != proxy.ReasonRetryTimeout || r.Duration != 5*time.Second || r.Attempts != 0 {
+			t.Errorf("%s after %d attempts and %s", r.Reason, r.Attempts, r.Duration)
+		}
+	})
+}
+
+// An endpoint that stops to take a body was waited for as if it had it whole: for
+// ever where the rule sets no bound to that.
+func TestAnEndpointThatTakesNoMoreOfABodyEndsTheRequest(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.backend(backendAddr, func(_ net.Conn, r *bufio.Reader) {
+			_, _ = http.ReadRequest(r)
+			time.Sleep(10 * time.Minute)
+		})
+		b.apply(tuned(func(t *plan.Timeouts, _ *plan.Limits) { t.ResponseHeader = 0 }))
+		c := b.dial()
+		_ = c.SetReadDeadline(time.Now().Add(5 * time.Minute))
+		go c.stream("POST / HTTP/1.1\r\n"+shopHost+"\r\nContent-Length: 400000\r\n\r\n", strings.Repeat("x", 400000))
+		r := wantFailure(t, b, c.read("POST"), 504, proxy.ReasonResponseHeaderTimeout)
+		if r.Duration > time.Minute+2*time.Second {
+			t.Errorf("after %s", r.Duration)
+		}
+		time.Sleep(10 * time.Minute) // the endpoint is done
+	})
+}
+
+// counted is a connection that counts as open until it is closed.
+type counted struct {
+	net.Conn
+	open *atomic.Int64
+	once sync.Once
+}
+
+func (c *counted) Close() error {
+	c.once.Do(func() { c.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// A process that was out of descriptors answered with 503 while some of them were
+// those of connections to endpoints that nobody used.
+func TestAnIdleConnectionIsClosedForOneThatIsNeeded(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		var open atomic.Int64
+		b.restart(func(c *proxy.Config) {
+			c.Dial = func(a netip.AddrPort, _ time.Duration) (net.Conn, error) {
+				if open.Add(1) > 1 {
+					open.Add(-1)
+					return nil, &net.OpError{Op: "dial", Err: syscall.EMFILE}
+				}
+				nc, err := b.net.Dial(a)
+				return &counted{Conn: nc, open: &open}, err
+			}
+		})
+		b.namedBackends(three[:2]...)
+		b.apply(edit(onePool(three[:2]...), func(_ *plan.Rule, p *plan.Policy) { p.LoadBalancing.Balancer = plan.RoundRobin }))
+		c := b.dial()
+		for i := range 4 {
+			if a := c.get("GET / HTTP/1.1", shopHost); a.StatusCode != 200 {
+				t.Errorf("request %d: %d %q", i, a.StatusCode, a.body)
+			}
+		}
+	})
+}
