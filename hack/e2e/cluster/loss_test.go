@@ -58,8 +58,12 @@ func webPods(t *testing.T) (pods map[string]string) {
 }
 
 // losesPods takes one Pod after the other. What was on a connection to it is sent
-// to another one.
+// to another one, under a policy that retries what a Pod may have begun with.
 func losesPods(t *testing.T) {
+	edited := route("api2")
+	apply(t, strings.Replace(edited, "- backendRefs", "- retry: {conditions: [Reset]}\n    backendRefs", 1))
+	defer apply(t, edited)
+	time.Sleep(2 * time.Second) // every replica serves it
 	for _, c := range []struct {
 		what string
 		end  func(pod string)

@@ -78,7 +78,7 @@ func TestARelease(t *testing.T) {
 		{"all replicas take part", allServe},
 		{"its service account may do what it needs and no more", rights},
 		{"a rolling restart of the backend loses nothing", restartsBackend},
-		{"Pods that are killed cost no GET", losesPods},
+		{"Pods that are killed cost no GET whose rule retries resets", losesPods},
 		{"an endpoint that is not ready gets nothing, and nothing is lost", losesReadiness},
 		{"a rolling restart of the proxy loses nothing", restartsProxy},
 		{"an upgrade loses nothing", upgrades},
