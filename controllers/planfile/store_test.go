@@ -182,11 +182,11 @@ func TestAPlanThatCouldNotBeWrittenIsTriedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * interval)
+		cancel()
+		<-ended
 		if failed != 2 || written != 1 {
 			t.Errorf("%d failures and %d writes, want 2 and 1", failed, written)
 		}
-		cancel()
-		<-ended
 		if p, _, err := s.Load(); err != nil || p.Routes[0].Hostnames[0] != "a.example.com" {
 			t.Errorf("%v %v", p.Routes, err)
 		}
