@@ -331,9 +331,9 @@ func TestEventsAreOfTheWriterJoinedAndOnTheService(t *testing.T) {
 		b.change("api", plan.PoolHealth{Unhealthy: 1}, "serving", "unhealthy")
 		b.pass(t, 5*time.Second)
 		want := []string{
-			"api Warning Unhealthy: endpoints fail their checks and get no requests: 10.0.0.1:8080 (5 failures in a row)",
-			"web Warning Ejected: endpoints have failed requests and get none for a time: 10.0.0.0:80; 10.0.0.1:80; 10.0.0.2:80; 10.0.0.3:80; 10.0.0.4:80; and 3 more",
-			"web Warning Panic: so few endpoints are usable that requests go to all, whatever their health: port 80",
+			"api Warning Unhealthy: endpoints fail their health checks, so they get no requests; look at what the check asks for: 10.0.0.1:8080 (5 failures in a row)",
+			"web Warning Ejected: endpoints failed requests, so they get none for a time; look at their logs and load: 10.0.0.0:80; 10.0.0.1:80; 10.0.0.2:80; 10.0.0.3:80; 10.0.0.4:80; and 3 more",
+			"web Warning Panic: too few endpoints are healthy, so requests go to all, also to broken ones; repair endpoints or add more: port 80",
 			"web Normal Recovered: endpoints take requests again: 10.0.0.1:8080 (5 failures in a row)",
 		}
 		if diff := cmp.Diff(want, b.events.take()); diff != "" {

@@ -134,12 +134,12 @@ func (h *healthWatch) tell(ctx context.Context, k noteKey, items []string) {
 		return
 	}
 	kind, action := corev1.EventTypeWarning, "Eject"
-	note := "endpoints have failed requests and get none for a time: "
+	note := "endpoints failed requests, so they get none for a time; look at their logs and load: "
 	switch k.reason {
 	case eventUnhealthy:
-		action, note = "Check", "endpoints fail their checks and get no requests: "
+		action, note = "Check", "endpoints fail their health checks, so they get no requests; look at what the check asks for: "
 	case eventPanic:
-		action, note = "Balance", "so few endpoints are usable that requests go to all, whatever their health: "
+		action, note = "Balance", "too few endpoints are healthy, so requests go to all, also to broken ones; repair endpoints or add more: "
 	case eventRecovered:
 		kind, action, note = corev1.EventTypeNormal, "Readmit", "endpoints take requests again: "
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -33,12 +34,29 @@ func patient(lw toolscache.ListerWatcher, kind string, report func(kind string, 
 	lister, watcher := toolscache.ToListerWithContext(lw), toolscache.ToWatcherWithContext(lw)
 	return &toolscache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return outlast(ctx, kind, report, func() (runtime.Object, error) { return lister.ListWithContext(ctx, o) })
+			return outlast(ctx, kind, report, func() (runtime.Object, error) { return whole(lister.ListWithContext(ctx, o)) })
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			return outlast(ctx, kind, report, func() (watch.Interface, error) { return watcher.WatchWithContext(ctx, o) })
 		},
 	}
+}
+
+// whole refuses a list without a resourceVersion, which every list of an API
+// server has: an answer that something in between has cut or made up could be
+// read as an empty one, and would clear the cache.
+func whole(list runtime.Object, err error) (runtime.Object, error) {
+	if err != nil {
+		return nil, err
+	}
+	m, err := meta.ListAccessor(list)
+	if err == nil && m.GetResourceVersion() == "" {
+		err = errors.New("the answer to a list is not that of an API server: it has no resourceVersion")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 // outlast calls do until it succeeds, gets an answer from the API server, or

@@ -24,11 +24,17 @@ const (
 	probeTimeout  = 600 * time.Millisecond
 	probePause    = 200 * time.Millisecond
 	snapshotTries = 2
+
+	// snapshotPatience is how long an API server that answers may take to give
+	// the first plan. It may never: it is up and says so, and fails or refuses
+	// every list, or has an object that cannot be read.
+	snapshotPatience = 10 * time.Second
 )
 
 // keeper stands between the controllers and the data plane. It keeps each plan
 // that is served in a file, and serves that one at a start at which the API
-// server cannot be reached. The first plan of the controllers ends that.
+// server cannot be reached or gives nothing to serve. The first plan of the
+// controllers ends that.
 type keeper struct {
 	apply   func(plan.Plan) error
 	answers func(context.Context) bool // the API server does
@@ -48,7 +54,7 @@ func newKeeper(dir string, cfg *rest.Config, apply func(plan.Plan) error, metric
 	}
 	inUse := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ferrum_config_snapshot_in_use",
-		Help: "1 while the plan of an earlier process is served because the API server could not be reached at the start.",
+		Help: "1 while the plan of an earlier process is served because the API server gave none at the start.",
 	})
 	writes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ferrum_config_snapshot_writes_total",
@@ -87,7 +93,7 @@ func (k *keeper) Apply(p plan.Plan) error {
 		return err
 	}
 	if k.stale {
-		k.log.Info("the API server has answered: the snapshot is not served any more")
+		k.log.Info("the API server has given all that there is to serve: the snapshot is not served any more")
 	}
 	k.real, k.stale = true, false
 	k.inUse.Set(0)
@@ -108,13 +114,18 @@ func (k *keeper) run(ctx context.Context, source func(context.Context) error) er
 }
 
 // bridge serves the snapshot when the API server does not answer before the
-// controllers have given a plan.
+// controllers have given a plan, or answers and they have none for long.
 func (k *keeper) bridge(ctx context.Context) {
+	began := time.Now()
 	for failed := 0; !k.served(); {
 		if k.answers(ctx) {
 			failed = 0
 		} else if failed++; failed == snapshotTries {
-			k.restore()
+			k.restore("the API server does not answer")
+			return
+		}
+		if time.Since(began) >= snapshotPatience {
+			k.restore("the API server answers, but not with all that there is to serve")
 			return
 		}
 		select {
@@ -131,8 +142,9 @@ func (k *keeper) served() bool {
 	return k.real
 }
 
-// restore serves what is in the file, unless the controllers were faster.
-func (k *keeper) restore() {
+// restore serves what is in the file, unless the controllers were faster. why is
+// for the log.
+func (k *keeper) restore(why string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.real {
@@ -140,24 +152,25 @@ func (k *keeper) restore() {
 	}
 	p, written, err := k.store.Load()
 	if errors.Is(err, fs.ErrNotExist) {
-		k.log.Info("the API server does not answer, and there is no snapshot: nothing is served until it does")
+		k.log.Info(why + ", and there is no snapshot: nothing is served until it does")
 		return
 	}
 	if err == nil {
 		err = k.apply(p)
 	}
 	if err != nil {
-		k.log.Error(err, "the API server does not answer, and the snapshot cannot be used: nothing is served until it does")
+		k.log.Error(err, why+", and the snapshot cannot be used: nothing is served until it does")
 		return
 	}
 	k.stale = true
 	k.inUse.Set(1)
-	k.log.Info("the API server does not answer: serving the snapshot of an earlier process", "written", written.UTC(),
+	k.log.Info(why+": serving the snapshot of an earlier process", "written", written.UTC(),
 		"routes", len(p.Routes), "pools", len(p.Pools))
 }
 
-// answering returns what asks the API server for a sign of life. That it refuses
-// to say more is one.
+// answering returns what asks the API server whether it is of use. That it
+// refuses to say is a sign of life. It is asked for /readyz: with its etcd away
+// it still answers /version, and can list nothing.
 func answering(cfg *rest.Config) (func(context.Context) bool, error) {
 	client, err := rest.HTTPClientFor(cfg)
 	if err != nil {
@@ -167,7 +180,7 @@ func answering(cfg *rest.Config) (func(context.Context) bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	url := base.JoinPath("version").String()
+	url := base.JoinPath("readyz").String()
 	return func(ctx context.Context) bool {
 		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 		defer cancel()

@@ -98,16 +98,16 @@ func TestARestartWithoutTheAPIServerServesTheSnapshot(t *testing.T) {
 	}
 }
 
-func TestAnAPIServerThatHangsIsGivenUpInTimeAndOneThatAnswersIsWaitedFor(t *testing.T) {
+func TestAnAPIServerThatHangsIsGivenUpInTimeAndOneThatAnswersIsWaitedForLonger(t *testing.T) {
 	for name, c := range map[string]struct {
 		answers []bool // the first ones; after them it answers
 		after   time.Duration
 	}{
-		"hangs":                {[]bool{false, false}, 2*probeTimeout + probePause},
-		"hangs once":           {[]bool{false}, 0},
-		"answers":              {nil, 0},
-		"goes while we wait":   {[]bool{true, false, false}, 2*probeTimeout + 2*probePause},
-		"comes back and hangs": {[]bool{false, true, false, false}, 3*probeTimeout + 3*probePause},
+		"hangs":                     {[]bool{false, false}, 2*probeTimeout + probePause},
+		"hangs once":                {[]bool{false}, snapshotPatience},
+		"answers and gives no plan": {nil, snapshotPatience},
+		"goes while we wait":        {[]bool{true, false, false}, 2*probeTimeout + 2*probePause},
+		"comes back and hangs":      {[]bool{false, true, false, false}, 3*probeTimeout + 3*probePause},
 	} {
 		dir := t.TempDir()
 		keepPlan(t, dir, servedPlan("old.example.com", "127.0.0.1:1"))
@@ -123,7 +123,7 @@ func TestAnAPIServerThatHangsIsGivenUpInTimeAndOneThatAnswersIsWaitedFor(t *test
 			}
 			k.answers = func(context.Context) bool {
 				if len(c.answers) == 0 {
-					return true
+					return true // and nothing more: there never is a plan
 				}
 				answer := c.answers[0]
 				if c.answers = c.answers[1:]; !answer {
@@ -175,11 +175,11 @@ func TestTheSnapshotGivesWayToTheAPIServer(t *testing.T) {
 	if !k.answers(t.Context()) {
 		t.Error("an API server that refuses counts as one that is away")
 	}
-	k.restore()
+	k.restore("it is away")
 	if err := k.Apply(servedPlan("new.example.com", "127.0.0.1:1")); err != nil {
 		t.Fatal(err)
 	}
-	k.restore()
+	k.restore("it is away")
 	if got := fmt.Sprint(hosts); got != "[old.example.com new.example.com]" {
 		t.Errorf("applied %s", got)
 	}

@@ -32,7 +32,8 @@ const (
 // start or cannot be watched.
 //
 // Bad input loses nothing. A file with an error, or one that cannot be read,
-// keeps the objects that it had, which of a new file are none: half of what was
+// keeps the objects that it had, and so does one that has become empty, as it is
+// while it is written in place. A new file has none: half of what was
 // meant could send requests to a rule that is more permissive. If path itself
 // disappears, all of it stays until it comes back. So the snapshot may be
 // applied whatever the problems; a caller that prefers all or nothing keeps the
@@ -200,6 +201,11 @@ func (w *watcher) read(name string) (known, changed bool) {
 	sum := sha256.Sum256(content)
 	if f.sum == sum && !changed {
 		return true, false
+	}
+	if len(content) == 0 && len(f.objects) > 0 {
+		// What writes in place empties the file first, and may take its time.
+		f.sum, f.problems = sum, []Problem{{File: name, Message: "is empty; the objects that it had are kept: to remove them, remove the file"}}
+		return true, true
 	}
 	p := parseFile(name, content)
 	f.sum, f.problems = sum, p.problems

@@ -247,6 +247,26 @@ func TestWatchKeepsTheObjectsOfAFileThatBreaks(t *testing.T) {
 	w.until("b-2 c-2", "")
 }
 
+// A file that is written in place is empty for a moment, which on a busy machine
+// is long enough to be seen.
+func TestWatchKeepsTheObjectsOfAFileThatIsEmptied(t *testing.T) {
+	dir := t.TempDir()
+	a := filepath.Join(dir, "a.yaml")
+	write(t, a, classNamed("one"))
+	w := watch(t, dir)
+	w.until("one", "")
+	write(t, a, "")
+	w.until("one", "a.yaml: is empty; the objects that it had are kept")
+	write(t, a, "spec: [\n") // half of what is to come
+	w.until("one", "a.yaml:")
+	write(t, a, "")
+	w.until("one", "a.yaml: is empty")
+	write(t, a, classNamed("two"))
+	w.until("two", "")
+	write(t, a, "# nothing, on purpose\n")
+	w.until("", "")
+}
+
 func TestWatchKeepsThePointersOfFilesThatDidNotChange(t *testing.T) {
 	dir := t.TempDir()
 	route := "apiVersion: ferrum.dev/v1alpha1\nkind: ProxyRoute\nmetadata: {name: r, namespace: shop}\nspec: {rules: [{backendRefs: [{name: web, port: 80}]}]}\n"

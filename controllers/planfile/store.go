@@ -20,8 +20,13 @@ import (
 const (
 	// fileName of the plan in its directory.
 	fileName = "plan"
+	// temporary is the pattern of the files that become it.
+	temporary = "." + fileName + "-*"
 	// interval between two writes: endpoints move all the time.
 	interval = 10 * time.Second
+	// abandoned is the age from which a temporary file is nobody's any more: no
+	// write takes that long.
+	abandoned = 10 * time.Minute
 	// maxSize is more than any plan that a process could serve.
 	maxSize = 1 << 30
 )
@@ -36,11 +41,19 @@ type Store struct {
 	wake    chan struct{}
 }
 
-// New returns a Store in a directory, which it makes if need be. written is
-// called after each try to write, with nil or what went wrong.
+// New returns a Store in a directory, which it makes if need be, and from which
+// it removes what processes that were killed in the middle of a write have left.
+// written is called after each try to write, with nil or what went wrong.
 func New(dir string, written func(error)) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("directory of the snapshot: %w", err)
+	}
+	leavings, _ := filepath.Glob(filepath.Join(dir, temporary)) // an error: only of a bad pattern
+	for _, name := range leavings {
+		// Another process may be writing there now.
+		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > abandoned {
+			_ = os.Remove(name)
+		}
 	}
 	return &Store{dir: dir, written: written, wake: make(chan struct{}, 1)}, nil
 }
@@ -65,7 +78,7 @@ func (s *Store) take() *plan.Plan {
 }
 
 // Run writes what is saved, at most every ten seconds, until ctx ends; then it
-// writes the last one.
+// writes the last one. What could not be written is tried again.
 func (s *Store) Run(ctx context.Context) {
 	for {
 		select {
@@ -83,8 +96,29 @@ func (s *Store) Run(ctx context.Context) {
 }
 
 func (s *Store) flush() {
-	if p := s.take(); p != nil {
-		s.written(s.write(p))
+	p := s.take()
+	if p == nil {
+		return
+	}
+	err := s.write(p)
+	if err != nil {
+		s.giveBack(p)
+	}
+	s.written(err)
+}
+
+// giveBack has a plan that could not be written tried again, unless there is a
+// newer one.
+func (s *Store) giveBack(p *plan.Plan) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pending != nil {
+		return
+	}
+	s.pending = p
+	select {
+	case s.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -116,7 +150,7 @@ func (s *Store) write(p *plan.Plan) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(s.dir, "."+fileName+"-*") // for its owner only
+	tmp, err := os.CreateTemp(s.dir, temporary) // for its owner only
 	if err != nil {
 		return err
 	}

@@ -154,6 +154,90 @@ func TestAFailureToWriteIsToldAndLeavesTheFileBefore(t *testing.T) {
 	}
 }
 
+// A disk that is full for a while must not leave the file stale until the next
+// change of the cluster.
+func TestAPlanThatCouldNotBeWrittenIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "snapshot")
+		var failed, written int
+		s, err := New(dir, func(err error) {
+			if err != nil {
+				failed++
+			} else {
+				written++
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(dir); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { s.Run(ctx); close(ended) }()
+		s.Save(somePlan("a.example.com"))
+		time.Sleep(interval + time.Second)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * interval)
+		cancel()
+		<-ended
+		if failed != 2 || written != 1 {
+			t.Errorf("%d failures and %d writes, want 2 and 1", failed, written)
+		}
+		if p, _, err := s.Load(); err != nil || p.Routes[0].Hostnames[0] != "a.example.com" {
+			t.Errorf("%v %v", p.Routes, err)
+		}
+	})
+}
+
+// kill -9 in the middle of a write leaves a temporary file, and the plan as it
+// was. A process that is killed again and again must not fill the disk.
+func TestWhatAKilledProcessLeavesIsRemovedAndWhatAnotherOneWritesIsNot(t *testing.T) {
+	s, dir := newStore(t)
+	s.Save(somePlan("a.example.com"))
+	s.flush()
+	old, fresh := filepath.Join(dir, ".plan-1"), filepath.Join(dir, ".plan-2")
+	for _, name := range []string{old, fresh} {
+		if err := os.WriteFile(name, []byte("ferrum-plan 1 "), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(old, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file that was left: %v", err)
+	}
+	if _, err := os.Stat(fresh); err != nil {
+		t.Errorf("the file of a process that writes: %v", err)
+	}
+	if p, _, err := s.Load(); err != nil || p.Routes[0].Hostnames[0] != "a.example.com" {
+		t.Errorf("%v %v", p.Routes, err)
+	}
+}
+
+// Clocks go wrong: when a file says it was written in the future it is served all
+// the same, as the time decides nothing.
+func TestAPlanFromTheFutureIsServed(t *testing.T) {
+	s, dir := newStore(t)
+	s.Save(somePlan("a.example.com"))
+	s.flush()
+	future := time.Now().Add(48 * time.Hour)
+	if err := os.Chtimes(filepath.Join(dir, fileName), future, future); err != nil {
+		t.Fatal(err)
+	}
+	if p, at, err := s.Load(); err != nil || len(p.Routes) != 1 || !at.Equal(future) {
+		t.Errorf("%v %v %v", p.Routes, at, err)
+	}
+}
+
 func TestTheFingerprintChangesWithTheTypes(t *testing.T) {
 	type inner struct{ A, B int }
 	for _, pair := range [][2]any{{inner{}, struct{ A, B int }{}}, {[]int{}, []uint{}}, {[3]int{}, [4]int{}}} {

@@ -19,6 +19,7 @@
 //	s.InstallCRDs(t)
 //	s.StopAPI(t)                      // connections to it break, its port refuses
 //	s.StartAPI(t)                     // same address, same credentials, same data
+//	s.KillAPI(t)                      // kill -9, for good
 //
 // There are no controllers behind the API server: namespaces are never emptied,
 // Services get no EndpointSlices, and nothing is garbage collected. Addresses in

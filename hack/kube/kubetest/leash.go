@@ -7,8 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // leash ties the processes of a server to the life of the test binary. A binary
@@ -63,6 +65,32 @@ func (l *leash) wrap(binary string) (string, error) {
 	script := fmt.Sprintf("#!/bin/sh\necho $$ >%s\nexec %s \"$@\"\n",
 		quote(filepath.Join(l.dir, name+".pid")), quote(binary))
 	return path, os.WriteFile(path, []byte(script), 0o700)
+}
+
+// kill ends a wrapped process at once and waits until it is gone.
+func (l *leash) kill(name string) error {
+	note, err := os.ReadFile(filepath.Join(l.dir, name+".pid"))
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(note)))
+	if err != nil {
+		return err
+	}
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(line), l.dir) {
+		return fmt.Errorf("process %d is not ours", pid)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return err
+	}
+	for syscall.Kill(pid, 0) == nil { // until envtest has taken note of its end
+		time.Sleep(time.Millisecond)
+	}
+	return nil
 }
 
 func quote(s string) string {

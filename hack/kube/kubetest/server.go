@@ -251,6 +251,15 @@ func (s *Server) StopAPI(t testing.TB) {
 	}
 }
 
+// KillAPI ends the API server process with SIGKILL and waits until it is gone:
+// nothing is said to those who are connected. It is not started again.
+func (s *Server) KillAPI(t testing.TB) {
+	t.Helper()
+	if err := s.leash.kill("kube-apiserver"); err != nil {
+		t.Fatalf("kill the test API server: %v", err)
+	}
+}
+
 // StartAPI starts the API server again, at the same address and with the same
 // credentials and data, and waits until it is healthy.
 func (s *Server) StartAPI(t testing.TB) {
