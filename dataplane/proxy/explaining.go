@@ -90,7 +90,7 @@ func (x *Explanation) match(t *Table, req *http1.Request) {
 		x.outcome(ReasonRuleInvalid, r.invalid)
 		return
 	}
-	x.Limits = r.limitWords()
+	x.Limits, x.Retry = r.limitWords(), r.retryWords()
 	x.legs(r)
 }
 
