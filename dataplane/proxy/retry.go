@@ -21,7 +21,7 @@ type retries struct {
 	fresh  bool      // no kept connection is to be used
 	// committed: a 1xx response went to the client.
 	committed bool
-	stopped   retry.Why // why nothing more was tried; WhyFinal: no attempt failed
+	stopped   retry.Why // why nothing more was tried; WhyFinal: no attempt failed or was hedged
 	headEnd   int       // where the head in out ends, without its empty line
 	marked    int       // bytes of the field that counts attempts, in front of that
 }
