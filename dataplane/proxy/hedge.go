@@ -37,7 +37,6 @@ type race struct {
 type lane struct {
 	ex      *exchange
 	settled chan<- *lane
-	beside  bool // it is the second one
 
 	mu     sync.Mutex
 	over   bool        // settled or cancelled, whatever came first
@@ -91,7 +90,7 @@ func (r *race) start() *lane {
 	x.out = append(x.out[:0], ex.out...)
 	x.turn, ex.turn = ex.turn, upstream.Turn{}
 	x.inPool, ex.inPool = ex.inPool, nil
-	l := &lane{ex: x, settled: r.settled, beside: r.running[0] != nil}
+	l := &lane{ex: x, settled: r.settled}
 	go l.run()
 	return l
 }
@@ -183,12 +182,10 @@ func (r *race) stop() {
 // won reports whether the lane has a response for the client.
 func (l *lane) won() bool { return l.reason == ReasonOK && !l.ex.unwanted() }
 
-// adopt takes over what a lane has settled with.
+// adopt takes over what a lane has settled with. A session that the client has
+// stays with its endpoint, which was only slow.
 func (ex *exchange) adopt(l *lane) (Reason, failure) {
 	x := l.ex
-	if l.beside {
-		ex.greet = ex.rule.session != nil
-	}
 	ex.turn, x.turn = x.turn, upstream.Turn{}
 	ex.inPool, x.inPool = x.inPool, nil
 	ex.up, ex.upMade, x.up = x.up, x.upMade, nil
