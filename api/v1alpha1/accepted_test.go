@@ -137,7 +137,7 @@ rules:
   sessionPersistence: {type: Cookie, sessionName: "__Host-a.b~", absoluteTimeout: 0s}
   timeouts: {request: 1s, connect: 0s, responseHeader: 0s, requestBodyIdle: 0s, responseBodyIdle: 5m, streamIdle: 99999h}
   limits: {maxResponseBodyBytes: 2Ti, minRequestBodyRate: 1000000000, maxInFlight: 1000000}
-  retry: {attempts: 10, codes: [400, 599], conditions: [ConnectFailure, Reset, Codes], methods: Any, totalTimeout: 0s, backoff: 0s, maxBackoff: 0s, maxBodyBytes: 1Gi, honorRetryAfter: false}
+  retry: {attempts: 10, codes: [400, 599], conditions: [ConnectFailure, Reset, Codes], methods: Any, totalTimeout: 0s, backoff: 0s, maxBackoff: 0s, maxBodyBytes: 1Gi, honorRetryAfter: false, hedgeAfter: 1h}
   backendPolicy:
     loadBalancing: {type: ConsistentHash, consistentHash: {type: SourceIP}}
     healthCheck: {active: {type: TCP, interval: 1h, timeout: 59m}}
@@ -147,7 +147,7 @@ rules:
     loadBalancing: {type: ConsistentHash, consistentHash: {type: Cookie, name: "a.b_c|d~"}}
     healthCheck: {active: {type: GRPC, grpc: {service: "shop.v1.Api/x"}}}
 - backendRefs: [{name: web, port: 80, weight: 1}]
-  retry: {codes: [], conditions: []}
+  retry: {codes: [], conditions: [], hedgeAfter: 999ms}
   timeouts: {request: 1s, connect: 0s, responseHeader: 1s, backendRequest: 1000ms}
   backendPolicy:
     healthCheck: {active: {type: GRPC, grpc: {}}, passive: {}}

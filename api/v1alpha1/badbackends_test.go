@@ -145,12 +145,16 @@ func badRetries(add stanzaAdder) {
 	add("retry.conditions.0", "Timeout", "retry.conditions[0]", supported("ConnectFailure", "Reset", "Codes"))
 	add("retry.conditions", []any{"Reset", "Reset"}, "retry", "conditions must be unique")
 	add("retry.methods", "Some", "retry.methods", supported("Safe", "Idempotent", "Any"))
-	for _, name := range []string{"totalTimeout", "backoff", "maxBackoff"} {
+	for _, name := range []string{"totalTimeout", "backoff", "maxBackoff", "hedgeAfter"} {
 		badDurations(add, "retry."+name)
 	}
 	const shorter = "maxBackoff (default 1s) must not be shorter than backoff (default 50ms)"
 	add("retry.backoff", "1001ms", "retry", shorter)
 	add("retry.maxBackoff", "49ms", "retry", shorter)
+	add("retry.hedgeAfter", "0s", "retry", "hedgeAfter must be longer than 0s")
+	add("retry.hedgeAfter", "5s", "retry", "hedgeAfter must be shorter than totalTimeout (default 5s)")
+	add("retry", map[string]any{"hedgeAfter": "1s", "totalTimeout": "1s"}, "retry", "hedgeAfter must be shorter than totalTimeout (default 5s)")
+	add("retry", map[string]any{"hedgeAfter": "1s", "attempts": 0}, "retry", "hedgeAfter needs attempts (default 1) above 0")
 }
 
 func badRetryBudgets(add stanzaAdder) {

@@ -96,6 +96,10 @@ func badRoutes(add adder) {
 		add(kind, "rules.0.name", name, "spec.rules[0].name", mismatch(labelPattern))
 	}
 	add(kind, "rules.0.name", strings.Repeat("a", 64), "spec.rules[0].name", tooLong(63))
+	add(kind, "rules.0", map[string]any{
+		"backendRefs": []any{map[string]any{"name": "web", "port": 80}},
+		"retry":       map[string]any{"hedgeAfter": "1s"}, "timeouts": map[string]any{"backendRequest": "1s"},
+	}, "spec.rules[0]", "retry.hedgeAfter must be shorter than timeouts.backendRequest")
 	add(kind, "rules.0.name", "rule-0", "spec.rules[0]", "names of the form rule-<number> are given to rules without a name")
 }
 

@@ -74,6 +74,7 @@ type ProxyRouteSpec struct {
 // RouteRule sends the requests that one of its matches takes to its backends.
 //
 // +kubebuilder:validation:XValidation:rule="self.backendRefs.exists(b, !has(b.weight) || b.weight > 0)",message="at least one backendRef must have a weight above 0"
+// +kubebuilder:validation:XValidation:rule="!has(self.retry) || !has(self.retry.hedgeAfter) || !has(self.timeouts) || !has(self.timeouts.backendRequest) || duration(self.timeouts.backendRequest) == duration('0s') || duration(self.retry.hedgeAfter) < duration(self.timeouts.backendRequest)",message="retry.hedgeAfter must be shorter than timeouts.backendRequest"
 // +kubebuilder:validation:XValidation:rule="!has(self.name) || !self.name.matches('^rule-[0-9]+$')",message="names of the form rule-<number> are given to rules without a name"
 type RouteRule struct {
 	// Name of the rule, a DNS label: it names the rule in conditions, logs and

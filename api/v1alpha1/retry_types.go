@@ -39,6 +39,9 @@ const (
 // +kubebuilder:validation:XValidation:rule="!has(self.codes) || self.codes.all(c, self.codes.exists_one(o, o == c))",message="codes must be unique"
 // +kubebuilder:validation:XValidation:rule="!has(self.conditions) || self.conditions.all(c, self.conditions.exists_one(o, o == c))",message="conditions must be unique"
 // +kubebuilder:validation:XValidation:rule="duration(has(self.maxBackoff) ? self.maxBackoff : '1s') >= duration(has(self.backoff) ? self.backoff : '50ms')",message="maxBackoff (default 1s) must not be shorter than backoff (default 50ms)"
+// +kubebuilder:validation:XValidation:rule="!has(self.hedgeAfter) || duration(self.hedgeAfter) > duration('0s')",message="hedgeAfter must be longer than 0s"
+// +kubebuilder:validation:XValidation:rule="!has(self.hedgeAfter) || !has(self.attempts) || self.attempts > 0",message="hedgeAfter needs attempts (default 1) above 0"
+// +kubebuilder:validation:XValidation:rule="!has(self.hedgeAfter) || duration(has(self.totalTimeout) ? self.totalTimeout : '5s') == duration('0s') || duration(self.hedgeAfter) < duration(has(self.totalTimeout) ? self.totalTimeout : '5s')",message="hedgeAfter must be shorter than totalTimeout (default 5s)"
 type Retry struct {
 	// Attempts after the first one. 0 = none. Default 1.
 	//
@@ -107,6 +110,15 @@ type Retry struct {
 	//
 	// +optional
 	HonorRetryAfter *bool `json:"honorRetryAfter,omitempty"`
+
+	// HedgeAfter is how long an attempt may go without the header of a response
+	// before the request is sent to another endpoint as well; the first response
+	// is taken, and the other attempt cancelled. It is for GET, HEAD, OPTIONS and
+	// TRACE without a body, whatever methods says. The second attempt is one of
+	// attempts and spends the retryBudget. Absent: never.
+	//
+	// +optional
+	HedgeAfter *Duration `json:"hedgeAfter,omitempty"`
 }
 
 // RetryBudget bounds the retries of a pool that may reach an endpoint's

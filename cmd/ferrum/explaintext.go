@@ -26,17 +26,22 @@ func writeExplanation(w io.Writer, q proxy.Query, e proxy.Explanation) error {
 		fmt.Fprintf(t, "matched as\t%s%s\n", e.Host, e.Path)
 	}
 	writeWinner(t, e)
-	label := "limits"
-	for _, l := range e.Limits {
-		fmt.Fprintf(t, "%s\t%s\n", label, l)
-		label = ""
-	}
+	writeList(t, "limits", e.Limits)
+	writeList(t, "retry", e.Retry)
 	fmt.Fprintf(t, "outcome\t%s\n", outcome(e))
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	writeCandidates(w, e.Candidates)
 	return writeLegs(w, e.Legs)
+}
+
+// writeList writes lines of which the first one has the label.
+func writeList(w io.Writer, label string, lines []string) {
+	for _, l := range lines {
+		fmt.Fprintf(w, "%s\t%s\n", label, l)
+		label = ""
+	}
 }
 
 func writeWinner(w io.Writer, e proxy.Explanation) {
@@ -175,6 +180,14 @@ func plain(s string) string {
 	return b.String()
 }
 
+func plainAll(lines []string) []string {
+	lines = slices.Clone(lines)
+	for i := range lines {
+		lines[i] = plain(lines[i])
+	}
+	return lines
+}
+
 func plainRule(r proxy.ExplainedRule) proxy.ExplainedRule {
 	for _, s := range []*string{&r.Namespace, &r.Route, &r.Rule, &r.Hostname, &r.Match, &r.Failed} {
 		*s = plain(*s)
@@ -187,10 +200,7 @@ func plainExplanation(e proxy.Explanation) proxy.Explanation {
 	for _, s := range []*string{&e.Host, &e.Path, &e.Outcome, &e.Detail, &e.DecidedBy} {
 		*s = plain(*s)
 	}
-	e.Limits = slices.Clone(e.Limits)
-	for i := range e.Limits {
-		e.Limits[i] = plain(e.Limits[i])
-	}
+	e.Limits, e.Retry = plainAll(e.Limits), plainAll(e.Retry)
 	if e.Winner != nil {
 		w := plainRule(*e.Winner)
 		e.Winner = &w

@@ -31,6 +31,7 @@ func TestExplanationReadsAsText(t *testing.T) {
 				Host: "shop.example.com", Path: "/api", Outcome: "ok", Winner: &api, DecidedBy: "path length",
 				Candidates: []proxy.ExplainedRule{beta, api, apiAgain, web},
 				Limits:     []string{"RateLimit by ClientIP: 5 per 1s, burst 5", "maxInFlight: 10, of which 3 are under way"},
+				Retry:      []string{"only what no endpoint has processed", "budget of shop/api:80: 20% of the requests of 10s, and 10 per 1s"},
 				Legs: []proxy.ExplainedLeg{
 					{Namespace: "shop", Service: "api", Port: 80, Weight: 90, Balancer: "LeastRequest", Endpoints: []proxy.ExplainedEndpoint{
 						{Address: "10.0.0.1:8080", State: "serving", Eligible: true, Share: 100, InFlight: 3, Idle: 1},
@@ -49,6 +50,8 @@ taken by    shop/shop rule "api": PathPrefix /api on shop.example.com
 decided by  path length, before shop/shop rule "web": PathPrefix / on shop.example.com
 limits      RateLimit by ClientIP: 5 per 1s, burst 5
             maxInFlight: 10, of which 3 are under way
+retry       only what no endpoint has processed
+            budget of shop/api:80: 20% of the requests of 10s, and 10 per 1s
 outcome     ok: a backend answers
 
 candidates, best first

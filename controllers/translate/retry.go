@@ -65,7 +65,24 @@ func readRetry(f *fields, from *v1alpha1.Retry) plan.Retry {
 	if from.HonorRetryAfter != nil {
 		p.HonorRetryAfter = *from.HonorRetryAfter
 	}
+	p.HedgeAfter = readHedge(f, from.HedgeAfter, &p)
 	return p
+}
+
+// readHedge reads hedgeAfter, which makes sense only where a second attempt can
+// follow.
+func readHedge(f *fields, from *v1alpha1.Duration, p *plan.Retry) time.Duration {
+	d := f.duration("retry.hedgeAfter", from, 0)
+	switch {
+	case from == nil:
+	case d <= 0:
+		f.fail("retry.hedgeAfter: %s is not longer than 0s", d)
+	case p.Attempts == 0:
+		f.fail("retry.hedgeAfter: attempts is 0, so no second attempt may be made")
+	case p.TotalTimeout > 0 && d >= p.TotalTimeout:
+		f.fail("retry.hedgeAfter: %s is not shorter than totalTimeout, %s", d, p.TotalTimeout)
+	}
+	return d
 }
 
 func readConditions(f *fields, from []v1alpha1.RetryCondition) plan.RetryOn {

@@ -12,7 +12,8 @@ import (
 // number of goroutines.
 //
 // A request enters once, before its first endpoint is picked, and leaves at the
-// end of its response's body; its retries go on inside, one after the other.
+// end of its response's body; its retries go on inside, one after the other. A
+// hedge needs a place of its own, by TryEnter.
 //
 // The bound of each endpoint is kept by arithmetic: with n endpoints that take
 // requests and a bound of e each, no more than n x e are inside, so whoever is

@@ -28,6 +28,11 @@ type Retry struct {
 	MaxBodyBytes int64
 	// HonorRetryAfter waits for as long as a Retry-After field asks.
 	HonorRetryAfter bool
+	// HedgeAfter is how long a safe request waits for the head of a response
+	// before it is sent to another endpoint as well; 0 = never. It counts from
+	// the start of an attempt, connecting included. The second attempt is one of
+	// Attempts. Requests with a body and upgrades are not hedged.
+	HedgeAfter time.Duration
 }
 
 // RetryOn is a set of conditions.

@@ -21,17 +21,22 @@ const maxInterim = 16
 // its response.
 func (ex *exchange) attempt() (Reason, failure) {
 	ex.attempts++
+	ex.bound()
+	reused, reason, f := ex.connectTo()
+	if reason != ReasonOK {
+		return reason, f
+	}
+	return ex.exchangeHeads(reused)
+}
+
+// bound sets the time of the attempt, which begins now.
+func (ex *exchange) bound() {
 	ex.until, ex.late = ex.deadline, ReasonRequestTimeout
 	if d := ex.rule.timeouts.BackendRequest; d > 0 {
 		if t := ex.now.Add(d); ex.until.IsZero() || t.Before(ex.until) {
 			ex.until, ex.late = t, ReasonBackendRequestTimeout
 		}
 	}
-	reused, reason, f := ex.connectTo()
-	if reason != ReasonOK {
-		return reason, f
-	}
-	return ex.exchangeHeads(reused)
 }
 
 // joinBody puts what is here of the body behind the head, to be sent by one
@@ -134,7 +139,13 @@ func (ex *exchange) exchangeHeads(reused bool) (Reason, failure) {
 			return ReasonResponseHeaderTimeout, f
 		}
 	}
-	interims := 0
+	return ex.readHeads(err, sent, reused, 0)
+}
+
+// readHeads reads on until the head of the response, after so many 1xx ones. err
+// is that of the last read, sent what was written of the request. In a lane the
+// first head ends it, whatever it is: see race.
+func (ex *exchange) readHeads(err error, sent int, reused bool, interims int) (Reason, failure) {
 	for {
 		if err != nil && err != http1.ErrTimeout {
 			return ex.sendFailed(err, sent, reused && interims == 0)
@@ -157,6 +168,9 @@ func (ex *exchange) exchangeHeads(reused bool) (Reason, failure) {
 		if interims++; interims > maxInterim || ex.res.Status == 101 {
 			ex.detail = "unexpected 1xx response"
 			return ReasonInvalidResponse, failure{}
+		}
+		if ex.inLane {
+			return ReasonOK, failure{}
 		}
 		if reason := ex.interim(); reason != ReasonOK {
 			return reason, failure{}

@@ -76,6 +76,7 @@ type state struct {
 	sentAt   time.Time
 	greet    bool // the client is told of its session
 	attempts int
+	inLane   bool // it is one attempt of another exchange, without a client: see race
 	headed   bool // the endpoint has answered
 	connect  time.Duration
 	header   time.Duration
@@ -150,7 +151,7 @@ func (ex *exchange) looked(deadline time.Time, late Reason) Reason {
 		return ex.late
 	case !deadline.IsZero() && !ex.now.Before(deadline):
 		return late
-	case !ex.c.Alive():
+	case !ex.inLane && !ex.c.Alive():
 		return ReasonClientGone
 	}
 	return ReasonOK

@@ -43,6 +43,9 @@ type Explanation struct {
 	Candidates []ExplainedRule `json:"candidates,omitempty"`
 	// Limits are those of the winner that a request may meet, in words.
 	Limits []string `json:"limits,omitempty"`
+	// Retry is what of the winner's requests is tried again, and the budgets that
+	// pay for it, in words.
+	Retry []string `json:"retry,omitempty"`
 	// Legs are the winner's backends.
 	Legs []ExplainedLeg `json:"legs,omitempty"`
 }

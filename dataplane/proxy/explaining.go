@@ -90,7 +90,7 @@ func (x *Explanation) match(p *Proxy, t *Table, req *http1.Request) {
 		x.outcome(ReasonRuleInvalid, r.invalid)
 		return
 	}
-	x.Limits = r.limitWords(p)
+	x.Limits, x.Retry = r.limitWords(p), r.retryWords()
 	x.legs(r)
 }
 

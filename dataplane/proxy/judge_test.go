@@ -26,12 +26,14 @@ import (
 type judge struct {
 	point string
 	fail  int
+	hedge time.Duration // of the rule
 
 	mu   sync.Mutex
 	seen []*bytes.Buffer // of each connection
 }
 
-// points are where an attempt can fail.
+// points are where an attempt can fail. There is one more, "late": it answers when
+// others have been asked as well.
 var points = []string{"refused", "at once", "after the head", "in the body", "in the response's head", "in the response's body", "503"}
 
 func (j *judge) serve(c net.Conn, _ *bufio.Reader) {
@@ -67,10 +69,12 @@ func (j *judge) serve(c net.Conn, _ *bufio.Reader) {
 			answer = answer[:len(answer)-1]
 		case "503":
 			answer = unavailable
+		case "late":
+			time.Sleep(time.Second)
 		}
 	}
 	_, _ = io.WriteString(c, answer)
-	if !fails || j.point == "503" {
+	if !fails || j.point == "503" || j.point == "late" {
 		_, _ = io.Copy(io.Discard, r) // until the proxy closes, and every byte is seen
 	}
 }
@@ -142,6 +146,7 @@ func (j *judge) run(b *bed, method string, policy plan.RetryMethods, field, firs
 		b.backend(a, j.serve)
 	}
 	b.apply(retrying(three[:2], func(r *plan.Rule, _ *plan.Policy) {
+		r.Retry.HedgeAfter = j.hedge
 		if r.Retry.Methods = policy; policy > plan.RetryAny {
 			r.Retry = plan.Retry{}
 		}
@@ -159,6 +164,40 @@ func (j *judge) run(b *bed, method string, policy plan.RetryMethods, field, firs
 	b.reg.Retire(nil) // closes what is kept, so that the backends have seen all
 	synctest.Wait()
 	return status
+}
+
+// TestNoRequestIsHedgedUnlessItIsSafe has every method wait for a response under
+// every policy with hedges, and fail at the points where another attempt may follow.
+func TestNoRequestIsHedgedUnlessItIsSafe(t *testing.T) {
+	methods := map[string]plan.RetryMethods{
+		"GET": plan.RetrySafe, "HEAD": plan.RetrySafe, "OPTIONS": plan.RetrySafe,
+		"PUT": plan.RetryIdempotent, "DELETE": plan.RetryIdempotent, "POST": plan.RetryAny, "FROB": plan.RetryAny,
+	}
+	hedges, again := 0, 0
+	for method, least := range methods {
+		for _, point := range []string{"late", "after the head", "503"} {
+			for policy := plan.RetrySafe; policy <= plan.RetryAny+1; policy++ { // the last one: no policy
+				for _, body := range bodies {
+					name := fmt.Sprintf("%s is %s, policy %d, body %s", method, point, policy, body.name)
+					allowed := policy <= plan.RetryAny && policy >= least
+					if point == "late" {
+						allowed = policy <= plan.RetryAny && least == plan.RetrySafe && body.name == "none"
+					}
+					inBubble(t, func(t *testing.T, b *bed) {
+						j := &judge{point: point, fail: 1, hedge: hedgeAfter}
+						status := j.run(b, method, policy, body.field, body.first, body.then)
+						twice := j.verdict(t, name, status, allowed, body.first+body.then, body.name != "large")
+						if again += twice; point == "late" {
+							hedges += twice
+						}
+					})
+				}
+			}
+		}
+	}
+	if want := 3 * 3; hedges != want { // each safe method under each policy
+		t.Errorf("%d hedges, want %d, and %d requests were seen by two endpoints", hedges, want, again)
+	}
 }
 
 // verdict returns 1 if more than one endpoint saw something of the request.
@@ -231,6 +270,61 @@ func TestAStormOfFailuresStaysWithinTheBudget(t *testing.T) {
 			if failing == 1 && !slices.Contains(b.sink.whys, retry.WhyBudget) {
 				t.Error("the budget was never used up")
 			}
+		})
+	}
+}
+
+// TestAStormOfHedgesStaysWithinTheBudget has pools of which a share of the requests
+// is slow and some fail, and a policy that asks for hedges and ten attempts.
+func TestAStormOfHedgesStaysWithinTheBudget(t *testing.T) {
+	const clients, each = 50, 60
+	t.Log("slow  upstream/client")
+	for _, slow := range []float64{0, 0.1, 0.5, 1} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			var upstream atomic.Int64
+			addrs := make([]string, 12)
+			for i := range addrs {
+				addrs[i] = fmt.Sprintf("10.0.1.%d:80", i+1)
+				b.httpBackend(addrs[i], func(w http.ResponseWriter, _ *http.Request) {
+					upstream.Add(1)
+					if rand.Float64() < slow {
+						time.Sleep(50 * time.Millisecond)
+					}
+					if rand.Float64() < slow/2 {
+						w.WriteHeader(http.StatusServiceUnavailable)
+					}
+				})
+			}
+			p := retrying(addrs, func(r *plan.Rule, p *plan.Policy) {
+				p.LoadBalancing.Balancer = plan.LeastRequest
+				r.Retry.Attempts, r.Retry.Backoff, r.Retry.HedgeAfter = 10, 10*time.Millisecond, 10*time.Millisecond
+			})
+			b.apply(p)
+			began := time.Now()
+			var wg sync.WaitGroup
+			for range clients {
+				c := b.dial()
+				wg.Go(func() {
+					for range each {
+						c.get("GET / HTTP/1.1", shopHost)
+						time.Sleep(100 * time.Millisecond)
+					}
+				})
+			}
+			wg.Wait()
+			const requests = clients * each
+			t.Logf("%3.0f%%  %15.3f", slow*100, float64(upstream.Load())/requests)
+			if most := 1.2*requests + 10*(1+time.Since(began).Seconds()); float64(upstream.Load()) > most {
+				t.Errorf("%d requests reached a backend, more than %v", upstream.Load(), most)
+			}
+			if hedged := slices.Contains(b.sink.whys, retry.WhyHedge); hedged != (slow > 0) {
+				t.Errorf("with %v slow: hedged %t", slow, hedged)
+			}
+			if slow == 1 && !slices.Contains(b.sink.whys, retry.WhyBudget) {
+				t.Error("the budget was never used up")
+			}
+			time.Sleep(time.Second)
+			b.atRest(p)
 		})
 	}
 }

@@ -53,11 +53,7 @@ func (ex *exchange) takeFrom(l *leg) Reason {
 	if reason := ex.enterPool(l); reason != ReasonOK {
 		return reason
 	}
-	ask := upstream.Ask{Now: ex.now, Tried: &ex.tried}
-	if l.hash != nil {
-		ask.Key, ask.Keyed = ex.hashKey(l.hash)
-	}
-	ex.turn = l.pool.Take(ask)
+	ex.turn = l.pool.Take(ex.ask(l))
 	switch {
 	case ex.turn.Endpoint != nil:
 		return ReasonOK
@@ -65,6 +61,15 @@ func (ex *exchange) takeFrom(l *leg) Reason {
 		return ex.overflowed()
 	}
 	return ReasonNoEndpoints
+}
+
+// ask is what the pool of a leg is asked with.
+func (ex *exchange) ask(l *leg) upstream.Ask {
+	ask := upstream.Ask{Now: ex.now, Tried: &ex.tried}
+	if l.hash != nil {
+		ask.Key, ask.Keyed = ex.hashKey(l.hash)
+	}
+	return ask
 }
 
 // draw picks one of the legs that are not in passed by weight; left is the sum

@@ -49,7 +49,7 @@ type Record struct {
 	Attempts int
 	// Stopped is why nothing more was tried after an attempt had failed, or, when
 	// the last one succeeded, why there was one after the first; retry.WhyFinal
-	// when no attempt failed.
+	// when no attempt failed or was hedged.
 	Stopped retry.Why
 	// BytesIn and BytesOut count the payload of the request's body read from the
 	// client and of the response's body read for it.
@@ -63,8 +63,8 @@ type Series interface {
 	Begin()
 	// End is called when that request has ended.
 	End(r *Record)
-	// Retry is called when an attempt has failed, with the decision's reason: to
-	// try again, or not to.
+	// Retry is called when an attempt has failed, or was slow where the rule hedges,
+	// with the decision's reason: to try again, or not to.
 	Retry(why retry.Why)
 }
 

@@ -21,7 +21,7 @@ type retries struct {
 	fresh  bool      // no kept connection is to be used
 	// committed: a 1xx response went to the client.
 	committed bool
-	stopped   retry.Why // why nothing more was tried; WhyFinal: no attempt failed
+	stopped   retry.Why // why nothing more was tried; WhyFinal: no attempt failed or was hedged
 	headEnd   int       // where the head in out ends, without its empty line
 	marked    int       // bytes of the field that counts attempts, in front of that
 }
@@ -51,9 +51,15 @@ func (ex *exchange) forward() Reason {
 		return reason
 	}
 	for {
-		reason, f := ex.attempt()
+		var reason Reason
+		var f failure
+		if p.HedgeAfter > 0 && ex.hedged() {
+			reason, f = ex.race()
+		} else {
+			reason, f = ex.attempt()
+		}
 		if reason == ReasonOK {
-			if p.On&plan.RetryCodes == 0 || p.Attempts == 0 || !p.Codes.Has(ex.res.Status) {
+			if !ex.unwanted() {
 				return ReasonOK
 			}
 			f = failure{retry.OutcomeStatus, retry.SentSome}
@@ -75,6 +81,13 @@ func (ex *exchange) forward() Reason {
 		}
 		ex.mark()
 	}
+}
+
+// unwanted reports whether the policy asks for another attempt after the status of
+// the response.
+func (ex *exchange) unwanted() bool {
+	p := &ex.rule.retry
+	return p.On&plan.RetryCodes != 0 && p.Attempts > 0 && p.Codes.Has(ex.res.Status)
 }
 
 // policed reports whether the policy of the rule asks for retries of requests of

@@ -110,6 +110,27 @@ func decideByPolicy(p *plan.Retry, s *State) Decision {
 	return s.start(d, wait)
 }
 
+// Hedge says whether a request is sent to another endpoint as well, at State.Now,
+// when for HedgeAfter no head of a response has come. Outcome, Sent and Status are
+// not looked at. It is pure.
+func Hedge(p *plan.Retry, s *State) Decision {
+	switch {
+	case p.HedgeAfter <= 0:
+		return stop(WhyPolicy)
+	case s.Committed:
+		return stop(WhyCommitted)
+	case s.Class != Safe:
+		return stop(WhyMethod)
+	case s.Body != BodyNone:
+		return stop(WhyBody)
+	case s.Retries >= int(p.Attempts):
+		return stop(WhyAttempts)
+	case !s.Untried:
+		return stop(WhyEndpoints)
+	}
+	return s.start(Decision{Action: Elsewhere, Spend: true, Why: WhyHedge}, 0)
+}
+
 // neverProcessed reports whether no endpoint can have processed the attempt.
 func (s *State) neverProcessed() bool {
 	switch s.Outcome {

@@ -146,7 +146,7 @@ func TestNoCellOfTheDecisionDoesWhatIsForbidden(t *testing.T) {
 		t.Errorf("only %d cells", cells)
 	}
 	for _, w := range Whys() {
-		if seen[w] == 0 && w != WhyBudget {
+		if seen[w] == 0 && w != WhyBudget && w != WhyHedge {
 			t.Errorf("no cell ends with %v", w)
 		}
 	}
@@ -284,6 +284,33 @@ func TestBackoffDoublesUpToItsMostAndIsFullyJittered(t *testing.T) {
 	p.MaxBackoff = 0
 	if got := at(254, 1<<64-1); got < 200*365*24*time.Hour {
 		t.Errorf("without a bound %v after 254 retries", got)
+	}
+}
+
+func TestHedgingIsForSafeRequestsWithinThePolicy(t *testing.T) {
+	p := usual(plan.RetryAny)
+	p.HedgeAfter = 20 * time.Millisecond
+	s := State{Class: Safe, Body: BodyNone, Untried: true, Now: noon, Deadline: noon.Add(time.Second)}
+	if d := Hedge(&p, &s); d.Action != Elsewhere || !d.Spend || !d.At.Equal(noon) {
+		t.Errorf("got %+v", d)
+	}
+	for want, change := range map[Why]func(s *State){
+		WhyMethod:    func(s *State) { s.Class = Idempotent },
+		WhyBody:      func(s *State) { s.Body = BodyKept },
+		WhyCommitted: func(s *State) { s.Committed = true },
+		WhyAttempts:  func(s *State) { s.Retries = 1 },
+		WhyEndpoints: func(s *State) { s.Untried = false },
+		WhyDeadline:  func(s *State) { s.Deadline = noon },
+	} {
+		c := s
+		change(&c)
+		if d := Hedge(&p, &c); d != stop(want) {
+			t.Errorf("got %+v, want %v", d, want)
+		}
+	}
+	p.HedgeAfter = 0
+	if d := Hedge(&p, &s); d != stop(WhyPolicy) {
+		t.Errorf("hedged without being asked: %+v", d)
 	}
 }
 

@@ -33,9 +33,13 @@
 // own bound is maxUnsent tries a request, each at another endpoint; passive
 // health checks take endpoints that do not connect out of the pool meanwhile.
 //
+// A hedge (Hedge) is sent beside an attempt that has not failed, so it may be
+// processed as well: it is for safe methods without a body only, is one of the
+// retries that the policy counts, and spends one unit like them.
+//
 // # Concurrency
 //
-// Decide, Allows, ClassOf and ParseRetryAfter are pure. A Budget hangs on its
+// Decide, Hedge, Allows, ClassOf and ParseRetryAfter are pure. A Budget hangs on its
 // pool, survives swaps of the table with it, and may be used by any number of
 // goroutines; it is told the time.
 package retry

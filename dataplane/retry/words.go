@@ -96,6 +96,7 @@ const (
 	WhyReset   // a connection ended
 	WhyTimeout // an attempt timed out
 	WhyStatus  // a status that the policy names
+	WhyHedge   // no answer for a while
 
 	whyCount
 )
@@ -104,7 +105,7 @@ const (
 func (w Why) String() string {
 	return [whyCount]string{
 		"final", "committed", "body", "policy", "method", "attempts", "endpoints", "retry_after", "deadline", "budget",
-		"unsent", "stale", "reset", "timeout", "status",
+		"unsent", "stale", "reset", "timeout", "status", "hedge",
 	}[w]
 }
 

@@ -367,6 +367,7 @@ func TestRetriesAndThoseThatWereRefusedAreCountedByWhy(t *testing.T) {
 	s.Retry(retry.WhyUnsent)
 	const id = `{namespace="shop",route="web",rule="api",why=`
 	wantSamples(t, tel, []string{"ferrum_upstream_retries_total"},
+		`ferrum_upstream_retries_total`+id+`"hedge"} 1`,
 		`ferrum_upstream_retries_total`+id+`"reset"} 1`,
 		`ferrum_upstream_retries_total`+id+`"stale"} 1`,
 		`ferrum_upstream_retries_total`+id+`"status"} 1`,
