@@ -130,8 +130,8 @@ func (tr *asking) more(t *testing.T, n int64) {
 	eventually(t, "more requests", func() bool { return tr.asked.Load() >= until })
 }
 
-// inCluster runs a process against an API server, with a snapshot in dir; "": none.
-func inCluster(t *testing.T, kubeconfig, dir string) *process {
+// startInCluster runs a process against an API server, with a snapshot in dir; "": none.
+func startInCluster(t *testing.T, kubeconfig, dir string) *process {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "ferrum.yaml")
 	if err := os.WriteFile(config, []byte(fmt.Sprintf("snapshot: {directory: %q}\n", dir)), 0o600); err != nil {
@@ -147,7 +147,7 @@ func TestTheAPIServerIsKilled(t *testing.T) {
 	s := kubetest.Start(t)
 	c, kubeconfig, dir := s.Client(t), s.Kubeconfig(t), t.TempDir()
 	createAll(t, c, "apiVersion: v1\nkind: Namespace\nmetadata: {name: web}\n---\n"+oneRoute("a.example.com", reachable(t, "one")))
-	running, restarted := inCluster(t, kubeconfig, "").ready(), inCluster(t, kubeconfig, dir).ready()
+	running, restarted := startInCluster(t, kubeconfig, "").ready(), startInCluster(t, kubeconfig, dir).ready()
 	for _, p := range []*process{running, restarted} {
 		eventually(t, "the route is served", func() bool { status, _ := p.get("a.example.com", "/"); return status == 200 })
 	}
@@ -159,7 +159,7 @@ func TestTheAPIServerIsKilled(t *testing.T) {
 	restarted.signal(syscall.SIGKILL)
 	<-restarted.exited
 	began := time.Now()
-	restarted = inCluster(t, kubeconfig, dir).ready()
+	restarted = startInCluster(t, kubeconfig, dir).ready()
 	if status, body := restarted.get("a.example.com", "/"); status != 200 || body != "one" {
 		t.Errorf("from the snapshot: %d %q", status, body)
 	}
@@ -168,7 +168,7 @@ func TestTheAPIServerIsKilled(t *testing.T) {
 	if n := restarted.metric("ferrum_config_snapshot_in_use"); n != 1 {
 		t.Errorf("the metric says %v", n)
 	}
-	cold := inCluster(t, kubeconfig, t.TempDir()).listens()
+	cold := startInCluster(t, kubeconfig, t.TempDir()).listens()
 	cold.log.wait(t, "that there is nothing", func(l entry) bool { return strings.Contains(fmt.Sprint(l["msg"]), "there is no snapshot") })
 	if status, body := cold.get("a.example.com", "/"); status != 503 || body != "503 no_table\n" {
 		t.Errorf("a cold start: %d %q", status, body)
@@ -191,10 +191,10 @@ func TestTheLeaderIsKilled(t *testing.T) {
 		createAll(t, c, "apiVersion: v1\nkind: Namespace\nmetadata: {name: "+ns+"}\n")
 	}
 	createAll(t, c, oneRoute("a.example.com", reachable(t, "one")))
-	first := inCluster(t, kubeconfig, "").ready()
+	first := startInCluster(t, kubeconfig, "").ready()
 	const leader = "ferrum_controller_status_leader"
 	eventually(t, "the first one leads", func() bool { return first.metric(leader) == 1 })
-	second := inCluster(t, kubeconfig, "").ready()
+	second := startInCluster(t, kubeconfig, "").ready()
 	eventually(t, "the second one serves", func() bool { status, _ := second.get("a.example.com", "/"); return status == 200 })
 	all := askAllTheTime(t, second, "a.example.com", "one")
 	all.more(t, 100)
