@@ -240,3 +240,24 @@ func TestRequestsToAnEndpointThatLeavesAreNotCut(t *testing.T) {
 		}
 	})
 }
+
+// Once a client that had its answer and went on uploading was counted as cut, and
+// the process exited as if it had lost something.
+func TestAClientThatHasItsAnswerAndIsStillSendingIsNotCut(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		c.send("POST / HTTP/1.1\r\n" + shopHost + "\r\nContent-Length: 10000000\r\n\r\n")
+		if a := c.read("POST"); a.StatusCode != 413 {
+			t.Fatalf("got %d", a.StatusCode)
+		}
+		go c.drip(100 * time.Millisecond)
+		began := time.Now()
+		cut := b.srv.Drain(t.Context(), server.DrainTimes{Timeout: time.Second, Upgraded: time.Second})
+		if d := time.Since(began); cut != (server.Cut{}) || d > 3*time.Second {
+			t.Errorf("%+v were cut; the drain took %s", cut, d)
+		}
+		_ = c.Close()
+		time.Sleep(time.Second) // for the drip to end
+	})
+}

@@ -55,6 +55,10 @@ type Life interface {
 	// the connection still open. end may be called after the tunnel has ended,
 	// and must not block.
 	Upgraded(end func())
+	// Ending says that the last request has been answered, or was given up, and
+	// that the connection is about to be closed: within the time for which the
+	// client is given to read what was answered.
+	Ending()
 }
 
 // Proxy serves the requests of client connections by the table that was
@@ -268,6 +272,7 @@ const (
 // close closes the connection; where the client may still be sending, after it
 // has had a chance to read what was answered.
 func (c *client) close() {
+	c.life.Ending()
 	if c.abort {
 		c.Abort()
 		c.Free()
