@@ -12,7 +12,7 @@ import (
 // first.
 func (ex *exchange) admit() Reason {
 	ex.series.Begin()
-	if ex.p.buffers > 0 && http1.HeldBytes() > ex.p.buffers {
+	if most := ex.c.settings.buffers; most > 0 && http1.HeldBytes() > most {
 		return ReasonOverloaded
 	}
 	r := ex.rule
@@ -119,7 +119,7 @@ func (ex *exchange) dialUp(timeout time.Duration) (*http1.Conn, error) {
 		}
 		return nil, err
 	}
-	c := http1.NewConn(nc, ex.p.clients.WriteTimeout)
+	c := http1.NewConn(nc, ex.c.settings.clients.WriteTimeout)
 	if b != nil {
 		c.OnClose(b.Connections.Release)
 	}
