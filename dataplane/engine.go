@@ -108,16 +108,10 @@ func New(c Config) *Engine {
 		}),
 		addrs: make(map[string]net.Addr),
 	}
-	e.SetDrain(server.DrainTimes{Delay: c.DrainDelay, Timeout: c.DrainTimeout, Upgraded: c.DrainUpgradedTimeout})
+	e.setDrain(c)
 	e.registry = e.newRegistry()
-	e.proxy = proxy.New(e.telemetry, proxy.Config{
-		Dial: c.Dial, Trusted: c.TrustedProxies, Clients: c.Clients, MaxBufferBytes: c.MaxBufferBytes, KeepBytes: c.KeepBytes,
-		Shared: e.share(), Log: c.Log,
-	})
-	e.server = server.New(e.proxy, server.Config{
-		MaxConnections: e.maxConnections(), MaxConnectionsPerIP: c.MaxConnectionsPerIP, PerIPExempt: c.TrustedProxies,
-		ProxyProtocol: c.ProxyProtocol, HeaderTimeout: c.Clients.WithDefaults().HeaderTimeout, Log: c.Log,
-	})
+	e.proxy = proxy.New(e.telemetry, proxy.Config{Dial: c.Dial, Trusted: c.TrustedProxies, Clients: c.Clients, MaxBufferBytes: c.MaxBufferBytes, KeepBytes: c.KeepBytes, Shared: e.share(), Log: c.Log})
+	e.server = server.New(e.proxy, e.serverConfig(c))
 	e.registerMetrics()
 	return e
 }
@@ -240,13 +234,6 @@ func (e *CutError) Error() string {
 	return fmt.Sprintf("the drain cut %d requests and %d upgraded connections", e.Requests, e.Upgraded)
 }
 
-// SetDrain changes the times of a drain that has not begun.
-func (e *Engine) SetDrain(t server.DrainTimes) { e.drain.Store(&t) }
-
-// SetAccessLogSample logs one of n requests that ended well from now on; n is at
-// least 1.
-func (e *Engine) SetAccessLogSample(n int) { e.telemetry.SetSample(n) }
-
 // logFlushTimeout bounds the wait for the reader of the access log at the end.
 const logFlushTimeout = 2 * time.Second
 
@@ -260,21 +247,6 @@ func (e *Engine) Addr(name string) net.Addr {
 
 // Serve accepts connections from a listener of the caller's, until Run drains.
 func (e *Engine) Serve(l net.Listener) { e.server.Serve(l) }
-
-// maxConnections returns the bound that the file descriptors set, unless the
-// configuration sets another.
-func (e *Engine) maxConnections() int {
-	descriptors := server.Descriptors()
-	fit := server.ConnectionsFor(descriptors)
-	if e.config.MaxConnections == 0 {
-		return fit
-	}
-	if fit > 0 && e.config.MaxConnections > fit {
-		e.config.Log.Info("more connections are allowed than there are file descriptors for; raise the limit of open files",
-			"maxConnections", e.config.MaxConnections, "descriptors", descriptors, "enoughFor", fit)
-	}
-	return e.config.MaxConnections
-}
 
 func (e *Engine) registerMetrics() {
 	s := &e.server.Stats

@@ -36,7 +36,7 @@ func (e *Engine) open(ctx context.Context) (failed <-chan error, err error) {
 	e.config.Log.Info("another process serves on the address; joining it as soon as there are routes", "address", e.config.HTTP)
 	go func() {
 		for e.proxy.Table() == nil || e.checked() != nil {
-			if !pause(ctx, again) {
+			if !pause(ctx, again) || e.server.Draining() {
 				return
 			}
 		}

@@ -20,11 +20,17 @@ import (
 	"time"
 )
 
+// builtBinary is the environment's variable for a binary that is built already.
+const builtBinary = "FERRUM_TEST_BINARY"
+
 // patience bounds every wait for something that should happen soon.
 const patience = 20 * time.Second
 
 // binary builds the command once for all tests, as a user would.
 var binary = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv(builtBinary); path != "" {
+		return path, nil
+	}
 	path := filepath.Join(binaryDir, "ferrum")
 	out, err := exec.Command("go", "build", "-ldflags=-X main.version=v0.0.0-test", "-o", path, ".").CombinedOutput()
 	if err != nil {

@@ -31,15 +31,26 @@ func TestHangupReadsTheConfigurationFileAgain(t *testing.T) {
 	if !strings.Contains(fmt.Sprint(refused["err"]), "dleay") {
 		t.Errorf("got %v", refused)
 	}
+	wantMetrics(t, p, `ferrum_config_file_reads_total{result="error"} 1`, "ferrum_config_file_refused 1")
 
-	write("manifests: " + string(dir) + "\ndrain: {delay: 0s, timeout: 1h}\nhttp: {maxConnections: 5}\nlog: {level: debug}\n")
+	write("manifests: " + string(dir) + "\ndrain: {delay: 0s, timeout: 1h}\nhttp: {reusePort: false, maxRequestLineBytes: 100}\n" +
+		"forwarded: {trustedCIDRs: [127.0.0.0/8]}\nlog: {level: debug}\n")
 	p.signal(syscall.SIGHUP)
 	line := p.log.wait(t, "the change", func(l entry) bool { return l["msg"] == "configuration file read again" })
-	if changed, restart := fmt.Sprint(line["changed"]), fmt.Sprint(line["needRestart"]); changed != "[drain.delay log.level]" || restart != "[http.maxConnections]" {
+	if changed, restart := fmt.Sprint(line["changed"]), fmt.Sprint(line["needRestart"]); changed != "[http.maxRequestLineBytes forwarded.trustedCIDRs drain.delay log.level]" || restart != "[http.reusePort]" {
 		t.Errorf("changed %s, need a restart: %s", changed, restart)
 	}
+	wantMetrics(t, p, `ferrum_config_file_reads_total{result="success"} 1`, "ferrum_config_file_refused 0")
 	if status, body := p.get("a.example.com", "/"); status != 200 || body != "one" {
 		t.Errorf("got %d %q", status, body)
+	}
+	if status, _ := p.get("a.example.com", "/"+strings.Repeat("x", 100)); status != 414 {
+		t.Errorf("a line of more than 100 bytes gets %d", status)
+	}
+	p.signal(syscall.SIGHUP)
+	again := p.log.wait(t, "nothing new", func(l entry) bool { return fmt.Sprint(l["changed"]) == "[]" })
+	if restart := fmt.Sprint(again["needRestart"]); restart != "[http.reusePort]" {
+		t.Errorf("what needs a restart still: %s", restart)
 	}
 	p.signal(syscall.SIGTERM)
 	draining := p.log.wait(t, "the drain", func(l entry) bool { return l["msg"] == "draining" })
@@ -48,6 +59,16 @@ func TestHangupReadsTheConfigurationFileAgain(t *testing.T) {
 	}
 	if code := p.exit(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+func wantMetrics(t *testing.T, p *process, lines ...string) {
+	t.Helper()
+	_, metrics := p.do(p.admin+"/metrics", "")
+	for _, line := range lines {
+		if !strings.Contains(metrics, "\n"+line+"\n") {
+			t.Errorf("the metrics do not say %s", line)
+		}
 	}
 }
 

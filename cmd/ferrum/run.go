@@ -73,37 +73,23 @@ func run(ctx context.Context, c *Config, again func() (*Config, error), stdout, 
 	if c.Manifests != "" {
 		onTransition = nil // there is nobody to tell
 	}
-	engine := dataplane.New(dataplane.Config{
-		HTTP:                 c.HTTP.Address,
-		ReusePort:            c.HTTP.ReusePort,
-		MaxConnections:       c.HTTP.MaxConnections,
-		MaxConnectionsPerIP:  c.HTTP.MaxConnectionsPerIP,
-		ProxyProtocol:        c.HTTP.ProxyProtocol.TrustedCIDRs,
-		TrustedProxies:       c.Forwarded.TrustedCIDRs,
-		Clients:              clientLimits(c),
-		MaxBufferBytes:       bufferBytes(c, debug.SetMemoryLimit(-1)),
-		KeepBytes:            int64(c.Buffers.MaxBytes),
-		Admin:                c.Admin.Address,
-		AdminToken:           token,
-		Pprof:                c.Admin.Pprof,
-		Shared:               redis,
-		DrainDelay:           c.Drain.Delay,
-		DrainTimeout:         c.Drain.Timeout,
-		DrainUpgradedTimeout: c.Drain.UpgradedTimeout,
-		RequireHealthyPools:  c.Health.RequireHealthyPools,
-		OnTransition:         onTransition,
-		Version:              currentVersion(),
-		Log:                  log,
-		AccessLog:            telemetry.AccessLogConfig{Format: c.AccessLog.Format, Sample: c.AccessLog.Sample, Out: stdout},
-		Gatherers:            []telemetry.Gatherer{crmetrics.Registry},
-	})
+	reads := newFileReads()
+	settings := engineConfig(c)
+	settings.AdminToken = token
+	settings.OnTransition = onTransition
+	settings.Shared = redis
+	settings.Version = currentVersion()
+	settings.Log = log
+	settings.AccessLog.Out = stdout
+	settings.Gatherers = []telemetry.Gatherer{crmetrics.Registry, reads.registry}
+	engine := dataplane.New(settings)
 	source, err := newSource(c, engine, token, transitions, log)
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
 	ctx, release := onSignals(ctx, log, os.Exit)
 	defer release()
-	defer onHangups((&reloader{running: c, again: again, level: level, engine: engine, log: log}).reload)()
+	defer onHangups((&reloader{running: *c, again: again, level: level, engine: engine, reads: reads, log: log}).reload)()
 	err = supervise(ctx, log, engine.Run, source)
 	var cut *dataplane.CutError
 	switch {
@@ -115,6 +101,28 @@ func run(ctx context.Context, c *Config, again func() (*Config, error), stdout, 
 	}
 	log.Info("stopped", "cutRequests", 0, "cutUpgraded", 0)
 	return nil
+}
+
+// engineConfig is what the settings say of the data plane.
+func engineConfig(c *Config) dataplane.Config {
+	return dataplane.Config{
+		HTTP:                 c.HTTP.Address,
+		ReusePort:            c.HTTP.ReusePort,
+		MaxConnections:       c.HTTP.MaxConnections,
+		MaxConnectionsPerIP:  c.HTTP.MaxConnectionsPerIP,
+		ProxyProtocol:        c.HTTP.ProxyProtocol.TrustedCIDRs,
+		TrustedProxies:       c.Forwarded.TrustedCIDRs,
+		Clients:              clientLimits(c),
+		MaxBufferBytes:       bufferBytes(c, debug.SetMemoryLimit(-1)),
+		KeepBytes:            int64(c.Buffers.MaxBytes),
+		Admin:                c.Admin.Address,
+		Pprof:                c.Admin.Pprof,
+		DrainDelay:           c.Drain.Delay,
+		DrainTimeout:         c.Drain.Timeout,
+		DrainUpgradedTimeout: c.Drain.UpgradedTimeout,
+		RequireHealthyPools:  c.Health.RequireHealthyPools,
+		AccessLog:            telemetry.AccessLogConfig{Format: c.AccessLog.Format, Sample: c.AccessLog.Sample},
+	}
 }
 
 func clientLimits(c *Config) proxy.ClientLimits {

@@ -117,3 +117,16 @@ func BenchmarkByteBudget(b *testing.B) {
 		}
 	})
 }
+
+func TestAByteBudgetThatShrinksGivesNothingUntilEnoughIsBack(t *testing.T) {
+	b := NewByteBudget(100)
+	b.TryReserve(80)
+	b.SetLimit(50)
+	if b.TryReserve(1) {
+		t.Error("81 of 50 bytes are taken")
+	}
+	b.Release(40)
+	if !b.TryReserve(10) || b.TryReserve(1) || b.Limit() != 50 {
+		t.Errorf("%d of %d bytes are taken", b.Used(), b.Limit())
+	}
+}

@@ -13,7 +13,7 @@ import (
 // first.
 func (ex *exchange) admit() Reason {
 	ex.countBegin()
-	if ex.p.buffers > 0 && http1.HeldBytes() > ex.p.buffers {
+	if most := ex.c.settings.buffers; most > 0 && http1.HeldBytes() > most {
 		return ReasonOverloaded
 	}
 	r := ex.rule
@@ -124,7 +124,7 @@ func (ex *exchange) dialUp(timeout time.Duration) (*http1.Conn, error) {
 		}
 		return nil, err
 	}
-	c := http1.NewConn(nc, ex.p.clients.WriteTimeout)
+	c := http1.NewConn(nc, ex.c.settings.clients.WriteTimeout)
 	if b != nil {
 		c.OnClose(b.Connections.Release)
 	}

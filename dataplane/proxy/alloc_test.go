@@ -27,6 +27,7 @@ func (alwaysOpen) Busy() bool         { return true }
 func (alwaysOpen) Draining() bool     { return false }
 func (alwaysOpen) Cut() bool          { return false }
 func (alwaysOpen) Upgraded(func())    {}
+func (alwaysOpen) Ending()            {}
 
 // wire is a client's connection through a proxy, with metrics and the access
 // log on, to a backend that answers each read with the same bytes; all of it

@@ -240,3 +240,58 @@ func TestRequestsToAnEndpointThatLeavesAreNotCut(t *testing.T) {
 		}
 	})
 }
+
+// Once a client that had its answer and went on uploading was counted as cut, and
+// the process exited as if it had lost something.
+func TestAClientThatHasItsAnswerAndIsStillSendingIsNotCut(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		c.send("POST / HTTP/1.1\r\n" + shopHost + "\r\nContent-Length: 10000000\r\n\r\n")
+		if a := c.read("POST"); a.StatusCode != 413 {
+			t.Fatalf("got %d", a.StatusCode)
+		}
+		go c.drip(100 * time.Millisecond)
+		began := time.Now()
+		cut := b.srv.Drain(t.Context(), server.DrainTimes{Timeout: time.Second, Upgraded: time.Second})
+		if d := time.Since(began); cut != (server.Cut{}) || d > 3*time.Second {
+			t.Errorf("%+v were cut; the drain took %s", cut, d)
+		}
+		_ = c.Close()
+		time.Sleep(time.Second) // for the drip to end
+	})
+}
+
+// During the delay load balancers still send on the connections that they keep,
+// so nobody's is closed before it is over, and then all at once.
+func TestIdleConnectionsAreClosedAtTheEndOfTheDelayAndNotBefore(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.httpBackend(backendAddr, func(http.ResponseWriter, *http.Request) {})
+		b.apply(onePool(backendAddr))
+		idle, used := b.dial(), b.dial()
+		get := func(c *peer) answer {
+			c.send("GET / HTTP/1.1\r\n" + shopHost + "\r\n\r\n")
+			return c.read("GET")
+		}
+		get(idle)
+		get(used)
+		began := time.Now()
+		cut := make(chan server.Cut)
+		go func() {
+			cut <- b.srv.Drain(t.Context(), server.DrainTimes{Delay: 5 * time.Second, Timeout: 30 * time.Second, Upgraded: time.Minute})
+		}()
+		time.Sleep(3 * time.Second)
+		if a := get(used); a.StatusCode != 200 || !a.Close {
+			t.Errorf("in the delay: %d, Connection: close is %v", a.StatusCode, a.Close)
+		}
+		if a := get(b.dial()); a.StatusCode != 200 || !a.Close {
+			t.Errorf("a new connection in the delay: %d, Connection: close is %v", a.StatusCode, a.Close)
+		}
+		if d := idle.wantEnd().Sub(began); d != 5*time.Second {
+			t.Errorf("an idle connection was closed after %s", d)
+		}
+		if n := <-cut; n != (server.Cut{}) || time.Since(began) != 5*time.Second {
+			t.Errorf("%+v were cut; the drain took %s", n, time.Since(began))
+		}
+	})
+}

@@ -22,7 +22,7 @@ func (p *Proxy) Explain(q Query) (Explanation, error) {
 		return Explanation{}, err
 	}
 	var req http1.Request
-	if _, err := http1.ParseRequest(head, &p.heads, &req); err != nil {
+	if _, err := http1.ParseRequest(head, &p.settings.Load().heads, &req); err != nil {
 		var bad *http1.Error
 		if !errors.As(err, &bad) {
 			return Explanation{}, err

@@ -211,7 +211,7 @@ func (ex *exchange) findClient() {
 				return
 			}
 			ex.addr = addr
-			if !c.p.trusted.Has(addr.Addr()) {
+			if !c.settings.trusted.Has(addr.Addr()) {
 				return
 			}
 		}

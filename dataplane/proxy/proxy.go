@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"cmp"
 	"net"
 	"net/netip"
 	"runtime/debug"
@@ -55,6 +54,10 @@ type Life interface {
 	// the connection still open. end may be called after the tunnel has ended,
 	// and must not block.
 	Upgraded(end func())
+	// Ending says that the last request has been answered, or was given up, and
+	// that the connection is about to be closed: within the time for which the
+	// client is given to read what was answered.
+	Ending()
 }
 
 // Proxy serves the requests of client connections by the table that was
@@ -65,10 +68,7 @@ type Proxy struct {
 	unmatched Series
 	dial      Dial
 	log       logr.Logger
-	trusted   Prefixes
-	clients   ClientLimits
-	buffers   int64 // Config.MaxBufferBytes
-	heads     http1.Limits
+	settings  atomic.Pointer[settings]
 	replicas  atomic.Int32
 	shared    limit.Shared // Config.Shared
 	kept      *limit.ByteBudget
@@ -80,14 +80,12 @@ type Proxy struct {
 // Publish.
 func New(sink Sink, c Config) *Proxy {
 	p := &Proxy{
-		sink: sink, unmatched: sink.Series(RuleID{}), dial: c.Dial, log: c.Log, trusted: c.Trusted,
-		clients: c.Clients.WithDefaults(), buffers: c.MaxBufferBytes, kept: limit.NewByteBudget(cmp.Or(c.KeepBytes, DefaultKeepBytes)),
-		shared: c.Shared,
+		sink: sink, unmatched: sink.Series(RuleID{}), dial: c.Dial, log: c.Log, kept: limit.NewByteBudget(0), shared: c.Shared,
 	}
 	if p.dial == nil {
 		p.dial = dialTCP
 	}
-	p.heads = http1.Limits{MaxLine: p.clients.MaxRequestLine, MaxHeadBytes: p.clients.MaxHeaderBytes, MaxFields: p.clients.MaxHeaderFields}
+	p.Reconfigure(c)
 	p.exchanges.New = func() any { return newExchange(p) }
 	return p
 }
@@ -122,7 +120,7 @@ func (p *Proxy) Table() *Table { return p.table.Load() }
 func (p *Proxy) ServeConn(nc net.Conn, life Life) {
 	c := p.lendClient(nc, life)
 	defer c.end()
-	c.until = life.Peer().Since.Add(p.clients.HeaderTimeout)
+	c.until = life.Peer().Since.Add(c.settings.clients.HeaderTimeout)
 	for life.Idle() {
 		if c.AwaitData(c.until, c.serve) != nil || c.over {
 			return
@@ -141,7 +139,7 @@ func (p *Proxy) ServeConn(nc net.Conn, life Life) {
 			return
 		}
 		c.Release()
-		c.until = end.Add(c.p.clients.KeepAliveTimeout)
+		c.until = end.Add(c.settings.clients.KeepAliveTimeout)
 	}
 }
 
@@ -164,6 +162,7 @@ func (c *client) end() {
 
 // begin lends an exchange to the request whose first bytes are there.
 func (c *client) begin() *exchange {
+	c.adopt()
 	ex := c.p.exchanges.Get().(*exchange)
 	ex.begin(c)
 	return ex
@@ -189,7 +188,7 @@ func (c *client) inline() (now, until time.Time, again bool) {
 		keep = c.life.Idle()
 	}
 	c.over = !keep
-	c.until = end.Add(c.p.clients.KeepAliveTimeout)
+	c.until = end.Add(c.settings.clients.KeepAliveTimeout)
 	return end, c.until, keep
 }
 
@@ -226,12 +225,13 @@ type client struct {
 
 // clientState is what a client forgets when its connection ends.
 type clientState struct {
-	life  Life
-	peer  netip.AddrPort // whose the connection is
-	ex    *exchange      // of a request that was begun
-	until time.Time      // until when the next request is waited for
-	begun bool           // the head of a request was read
-	over  bool           // nothing more is served
+	life     Life
+	peer     netip.AddrPort // whose the connection is
+	settings *settings      // of its last request
+	ex       *exchange      // of a request that was begun
+	until    time.Time      // until when the next request is waited for
+	begun    bool           // the head of a request was read
+	over     bool           // nothing more is served
 	// trusted: the peer is a proxy that is believed.
 	trusted bool
 	// linger: the client may still be sending; closing at once would make the
@@ -249,9 +249,9 @@ func (p *Proxy) lendClient(nc net.Conn, life Life) *client {
 		c = &client{p: p}
 		c.serve = c.inline
 	}
-	c.Reset(nc, p.clients.WriteTimeout)
 	c.life, c.peer = life, life.Peer().Addr
-	c.trusted = p.trusted.Has(c.peer.Addr())
+	c.adopt()
+	c.Reset(nc, c.settings.clients.WriteTimeout)
 	return c
 }
 
@@ -270,6 +270,7 @@ const (
 // close closes the connection; where the client may still be sending, after it
 // has had a chance to read what was answered.
 func (c *client) close() {
+	c.life.Ending()
 	if c.abort {
 		c.Abort()
 		c.Free()

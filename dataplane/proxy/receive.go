@@ -11,7 +11,7 @@ import (
 // whole looks at what is there of the request and reports whether it can be
 // served without reading more from the client.
 func (ex *exchange) whole() bool {
-	done, err := ex.c.BufferedRequest(&ex.p.heads, &ex.req)
+	done, err := ex.c.BufferedRequest(&ex.c.settings.heads, &ex.req)
 	ex.parsed, ex.parseErr = done || err != nil, err
 	if !done {
 		return err != nil
@@ -27,7 +27,7 @@ func (ex *exchange) receive() Reason {
 		if !ex.c.begun { // a PROXY header and a late first byte count, too
 			since = ex.c.life.Peer().Since
 		}
-		err = ex.c.ReadRequest(&ex.p.heads, &ex.req, since.Add(ex.p.clients.HeaderTimeout))
+		err = ex.c.ReadRequest(&ex.c.settings.heads, &ex.req, since.Add(ex.c.settings.clients.HeaderTimeout))
 		ex.now = time.Now()
 	}
 	ex.c.begun = true

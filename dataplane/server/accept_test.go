@@ -362,3 +362,39 @@ func TestAPortIsSharedOnlyWhenBothSidesWantThat(t *testing.T) {
 		t.Error("one that shares got the port of one that does not")
 	}
 }
+
+func TestLimitsThatChangeCountForConnectionsThatBeginLater(t *testing.T) {
+	inBubble(t, server.Config{}, func(t *testing.T, b *bed) {
+		greeted := func(c net.Conn, header string) bool { return strings.HasSuffix(b.say(c, header+"hello\n"), " hello\n") }
+		first, second := b.dial(), b.dial()
+		if !greeted(first, "") || !greeted(second, "") {
+			t.Fatal("not served")
+		}
+		c := server.Config{MaxConnections: 1, HeaderTimeout: 10 * time.Second}
+		b.srv.Reconfigure(c)
+		if greeted(b.dial(), "") {
+			t.Error("a third connection is served while one may be open")
+		}
+		c.MaxConnections, c.MaxConnectionsPerIP = 0, 1
+		b.srv.Reconfigure(c)
+		third := b.dial()
+		if !greeted(third, "") || greeted(b.dial(), "") {
+			t.Error("not one more connection of the address is served")
+		}
+		c.MaxConnectionsPerIP = 2
+		b.srv.Reconfigure(c)
+		if !greeted(b.dial(), "") || greeted(b.dial(), "") {
+			t.Error("not two connections of the address are served")
+		}
+		c.MaxConnectionsPerIP, c.ProxyProtocol = 0, prefixes(clients)
+		b.srv.Reconfigure(c)
+		if !greeted(b.dial(), v1) || greeted(b.dial(), "") {
+			t.Error("a PROXY header is not asked for")
+		}
+		for _, open := range []net.Conn{first, second, third} {
+			if _, err := io.WriteString(open, "more"); err != nil {
+				t.Error("a connection that was open was closed")
+			}
+		}
+	})
+}

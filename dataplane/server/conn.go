@@ -12,7 +12,8 @@ import (
 //
 //	new ─→ busy ⇄ idle     as requests begin and end
 //	        │              busy ─→ upgraded, for good
-//	        └─→ cut        busy or upgraded when its time was up
+//	        ├─→ cut        busy or upgraded when its time was up
+//	        └─→ ending     busy or upgraded, and over
 //	new, idle ─→ closed    when the drain wants no more requests
 const (
 	connNew      int32 = iota // waits for its first request
@@ -21,6 +22,7 @@ const (
 	connUpgraded              // is a tunnel
 	connCut                   // cut while it was busy or a tunnel
 	connClosed                // closed while it was idle
+	connEnding                // its last request was answered; it ends by itself, and soon
 )
 
 // conn is the proxy.Life of a connection, and its place in the server's list.
@@ -72,6 +74,13 @@ func (c *conn) Upgraded(end func()) {
 	// After the store: endUpgraded either sees the tunnel or happened before.
 	if c.s.upgradedOver.Load() {
 		c.endTunnel()
+	}
+}
+
+// Ending implements proxy.Life. There is nothing left that could be cut.
+func (c *conn) Ending() {
+	if !c.state.CompareAndSwap(connBusy, connEnding) {
+		c.state.CompareAndSwap(connUpgraded, connEnding)
 	}
 }
 

@@ -26,7 +26,8 @@ const (
 	// that once the listeners are closed: whoever has just connected is about to
 	// send a request.
 	newGrace = time.Second
-	// cutNotice is how long what was cut has to notice and be recorded.
+	// cutNotice is how long what was cut has to notice and be recorded, and what
+	// was answered to end.
 	cutNotice = 2 * time.Second
 )
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxyproto"
 )
@@ -19,10 +20,10 @@ var headers = sync.Pool{New: func() any { return new([proxyproto.MaxSize]byte) }
 // The header and the first request's head share the time that a head has. No
 // byte at all before the peer closes is how load balancers look whether a port
 // is open: that is nobody's fault.
-func (s *Server) readHeader(c *conn) bool {
+func (s *Server) readHeader(c *conn, timeout time.Duration) bool {
 	buf := headers.Get().(*[proxyproto.MaxSize]byte)
 	defer headers.Put(buf)
-	if err := c.nc.SetReadDeadline(c.peer.Since.Add(s.config.HeaderTimeout)); err != nil {
+	if err := c.nc.SetReadDeadline(c.peer.Since.Add(timeout)); err != nil {
 		_ = c.nc.Close() // it is closed already
 		return false
 	}

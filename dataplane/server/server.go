@@ -52,8 +52,9 @@ type Server struct {
 	Stats Stats
 
 	handler Handler
-	config  Config
-	perIP   *addressCount // nil: no limit
+	log     logr.Logger
+	config  atomic.Pointer[Config]
+	perIP   atomic.Pointer[addressCount] // nil: no limit
 	refuser refuser
 
 	draining atomic.Bool
@@ -81,12 +82,26 @@ const (
 
 // New returns a server that has no listener yet.
 func New(h Handler, c Config) *Server {
-	s := &Server{handler: h, config: c, empty: make(chan struct{}), work: make(chan *conn)}
-	if c.MaxConnectionsPerIP > 0 {
-		s.perIP = newAddressCount(c.MaxConnectionsPerIP)
-	}
+	s := &Server{handler: h, log: c.Log, empty: make(chan struct{}), work: make(chan *conn)}
 	s.refuser.init(c)
+	s.Reconfigure(c)
 	return s
+}
+
+// Reconfigure makes everything of c but Log count for connections that begin
+// from now on. Those that are open stay, also when they are more than c allows,
+// and count; for a limit per address only if there was one when they began. It
+// is not to be called by several goroutines at once.
+func (s *Server) Reconfigure(c Config) {
+	s.config.Store(&c)
+	switch count := s.perIP.Load(); {
+	case c.MaxConnectionsPerIP == 0:
+		s.perIP.Store(nil)
+	case count != nil:
+		count.limit.Store(int64(c.MaxConnectionsPerIP))
+	default:
+		s.perIP.Store(newAddressCount(c.MaxConnectionsPerIP))
+	}
 }
 
 // Draining reports whether Drain was called.
@@ -113,7 +128,7 @@ func (s *Server) Serve(l net.Listener) {
 		}
 		s.Stats.AcceptErrors.Add(1)
 		if backoff == 0 {
-			s.config.Log.Error(err, "cannot accept connections; trying again until it works", "address", l.Addr().String())
+			s.log.Error(err, "cannot accept connections; trying again until it works", "address", l.Addr().String())
 		}
 		backoff = min(max(2*backoff, minBackoff), maxBackoff)
 		time.Sleep(backoff)
@@ -135,7 +150,7 @@ func (s *Server) take(l net.Listener) bool {
 // start takes a connection in, unless there are too many.
 func (s *Server) start(nc net.Conn) {
 	c := &conn{nc: nc, s: s, peer: proxy.Peer{Addr: remote(nc), Since: time.Now()}}
-	if open := s.Stats.Open.Add(1); s.config.MaxConnections > 0 && open > int64(s.config.MaxConnections) {
+	if open, most := s.Stats.Open.Add(1), s.config.Load().MaxConnections; most > 0 && open > int64(most) {
 		s.Stats.Open.Add(-1)
 		s.turnAway(c, TooManyConnections)
 		return
@@ -178,16 +193,17 @@ func (s *Server) worker(c *conn) {
 // serve is the life of a connection.
 func (s *Server) serve(c *conn) {
 	defer s.ended(c)
-	if s.config.ProxyProtocol.Has(c.peer.Addr.Addr()) && !s.readHeader(c) {
+	config, perIP := s.config.Load(), s.perIP.Load()
+	if config.ProxyProtocol.Has(c.peer.Addr.Addr()) && !s.readHeader(c, config.HeaderTimeout) {
 		return
 	}
-	if s.perIP != nil && !s.config.PerIPExempt.Has(c.peer.Addr.Addr()) {
+	if perIP != nil && !config.PerIPExempt.Has(c.peer.Addr.Addr()) {
 		addr := c.peer.Addr.Addr()
-		if !s.perIP.take(addr) {
+		if !perIP.take(addr) {
 			s.turnAway(c, TooManyOfAddress)
 			return
 		}
-		defer s.perIP.give(addr)
+		defer perIP.give(addr)
 	}
 	s.handler.ServeConn(c.nc, c)
 }
@@ -213,13 +229,15 @@ func (s *Server) ended(c *conn) {
 // addressCount counts the open connections of each address. It holds nothing of
 // addresses that have none.
 type addressCount struct {
-	limit int
+	limit atomic.Int64
 	mu    sync.Mutex
 	open  map[netip.Addr]int
 }
 
 func newAddressCount(limit int) *addressCount {
-	return &addressCount{limit: limit, open: make(map[netip.Addr]int)}
+	a := &addressCount{open: make(map[netip.Addr]int)}
+	a.limit.Store(int64(limit))
+	return a
 }
 
 // take counts one more, unless the address has as many as it may have.
@@ -227,7 +245,7 @@ func (a *addressCount) take(addr netip.Addr) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := a.open[addr]
-	if n >= a.limit {
+	if int64(n) >= a.limit.Load() {
 		return false
 	}
 	a.open[addr] = n + 1
