@@ -124,7 +124,7 @@ func (ex *exchange) dialUp(timeout time.Duration) (*http1.Conn, error) {
 		}
 		return nil, err
 	}
-	c := http1.NewConn(nc, ex.c.settings.clients.WriteTimeout)
+	c := http1.NewConn(nc, ex.p.settings.Load().clients.WriteTimeout) // a lane has no client
 	if b != nil {
 		c.OnClose(b.Connections.Release)
 	}
