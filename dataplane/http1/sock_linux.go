@@ -5,8 +5,6 @@ package http1
 import (
 	"syscall"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // recv and send are recv(2) and send(2) on a socket that does not block. They
@@ -26,7 +24,7 @@ func recv(fd uintptr, p []byte) (int, syscall.Errno) {
 func send(fd uintptr, p []byte, more bool) (int, syscall.Errno) {
 	flags := uintptr(syscall.MSG_DONTWAIT | syscall.MSG_NOSIGNAL)
 	if more {
-		flags |= unix.MSG_MORE
+		flags |= syscall.MSG_MORE
 	}
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
 		flags, 0, 0)
