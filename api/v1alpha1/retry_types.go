@@ -113,7 +113,7 @@ type Retry struct {
 
 	// HedgeAfter is how long an attempt may go without the header of a response
 	// before the request is sent to another endpoint as well; the first response
-	// is taken, and the other attempt cancelled. It is for GET, HEAD, OPTIONS and
+	// is taken, and the other attempt canceled. It is for GET, HEAD, OPTIONS and
 	// TRACE without a body, whatever methods says. The second attempt is one of
 	// attempts and spends the retryBudget. Absent: never.
 	//

@@ -15,7 +15,7 @@ import (
 // exchange of its own without a client; the exchange of the request waits for
 // them, and takes over what the better one has.
 //
-//	first runs --HedgeAfter--> both run --a lane wins--> the other is cancelled
+//	first runs --HedgeAfter--> both run --a lane wins--> the other is canceled
 //	     |                         |
 //	     | wins or fails           | a lane fails: the other is waited for
 //	     v                         v
@@ -33,14 +33,14 @@ type race struct {
 }
 
 // lane is an attempt in a goroutine of its own. Its exchange belongs to that
-// goroutine until it is settled, and stays with it when it was cancelled before.
+// goroutine until it is settled, and stays with it when it was canceled before.
 type lane struct {
 	ex      *exchange
 	settled chan<- *lane
 
 	mu     sync.Mutex
-	over   bool        // settled or cancelled, whatever came first
-	conn   *http1.Conn // to close when it is cancelled; nil: there is none yet
+	over   bool        // settled or canceled, whatever came first
+	conn   *http1.Conn // to close when it is canceled; nil: there is none yet
 	reason Reason      // that it settled with
 	fail   failure
 }
@@ -229,7 +229,7 @@ func (l *lane) run() {
 	l.settle(reason, f)
 }
 
-// connected makes the connection known, to be closed when the lane is cancelled;
+// connected makes the connection known, to be closed when the lane is canceled;
 // false: it was.
 func (l *lane) connected() bool {
 	l.mu.Lock()
@@ -238,15 +238,15 @@ func (l *lane) connected() bool {
 	return !l.over
 }
 
-// settle gives the lane to the race, unless it was cancelled.
+// settle gives the lane to the race, unless it was canceled.
 func (l *lane) settle(reason Reason, f failure) {
 	l.mu.Lock()
-	cancelled := l.over
-	if !cancelled {
+	canceled := l.over
+	if !canceled {
 		l.over, l.reason, l.fail = true, reason, f
 	}
 	l.mu.Unlock()
-	if cancelled {
+	if canceled {
 		l.end(ReasonClientGone)
 		return
 	}
@@ -278,7 +278,7 @@ func (l *lane) verdict() Reason {
 }
 
 // end gives back what the lane has. The reason speaks for or against its
-// endpoint; that of a lane that was cancelled is ReasonClientGone, which says
+// endpoint; that of a lane that was canceled is ReasonClientGone, which says
 // nothing.
 func (l *lane) end(reason Reason) {
 	ex := l.ex
