@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -90,6 +91,12 @@ func inCluster(t *testing.T, add func(fault, []target)) {
 	eventually(t, "it fails to write", func() bool { return p.metric(`ferrum_config_snapshot_writes_total{result="error"}`) > 0 })
 	add(fault{name: "the snapshot cannot be written", fires: []string{"FerrumSnapshotNotWritten"}},
 		[]target{{name: "a", scrapes: []string{before, p.scrape()}}})
+	if err := errors.Join(os.Remove(dir), os.Mkdir(dir, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	const written = `ferrum_config_snapshot_writes_total{result="success"}`
+	so := p.metric(written)
+	eventually(t, "it tries again and writes", func() bool { return p.metric(written) > so })
 
 	before = p.scrape()
 	cut()

@@ -75,7 +75,7 @@ func newKeeper(dir string, cfg *rest.Config, apply func(plan.Plan) error, metric
 		}
 		bad.Inc()
 		if !failing {
-			log.Error(err, "cannot write the snapshot; trying again with the next plan", "directory", dir)
+			log.Error(err, "cannot write the snapshot; trying again in some seconds", "directory", dir)
 		}
 		failing = true
 	})
