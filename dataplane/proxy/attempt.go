@@ -169,7 +169,7 @@ func (ex *exchange) readHeads(err error, sent int, reused bool, interims int) (R
 			ex.detail = "unexpected 1xx response"
 			return ReasonInvalidResponse, failure{}
 		}
-		if ex.inLane {
+		if ex.inLane && ex.forwardsInterim() {
 			return ReasonOK, failure{}
 		}
 		if reason := ex.interim(); reason != ReasonOK {
@@ -247,7 +247,7 @@ func (ex *exchange) interim() Reason {
 		ex.res.Reset()
 		ex.up.Release()
 	}()
-	if ex.req.Minor == 0 || ex.res.Status == 100 && !ex.req.Expect100 {
+	if !ex.forwardsInterim() {
 		return ReasonOK
 	}
 	out := http1.AppendStatusLine(ex.out[:0], ex.res.Status)
@@ -262,6 +262,11 @@ func (ex *exchange) interim() Reason {
 		ex.continued.Store(ex.moment(ex.now))
 	}
 	return ReasonOK
+}
+
+// forwardsInterim reports whether the client gets the 1xx response.
+func (ex *exchange) forwardsInterim() bool {
+	return ex.req.Minor != 0 && (ex.res.Status != 100 || ex.req.Expect100)
 }
 
 // dropUpstream ends the connection to the endpoint.

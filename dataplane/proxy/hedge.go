@@ -29,7 +29,7 @@ type race struct {
 	ex      *exchange
 	settled chan *lane // has room for both, so that no lane waits
 	running [2]*lane   // nil: over, or not begun
-	failed  *lane      // has failed, and is the best so far; nil: none
+	failed  *lane      // has failed with a response; nil: none
 }
 
 // lane is an attempt in a goroutine of its own. Its exchange belongs to that
@@ -86,6 +86,7 @@ func (r *race) start() *lane {
 	x := ex.p.exchanges.Get().(*exchange)
 	x.start, x.now, x.rule, x.deadline, x.total = ex.start, ex.now, ex.rule, ex.deadline, ex.total
 	x.leg, x.class, x.fresh, x.inLane = ex.leg, ex.class, ex.fresh, true
+	x.req.Minor, x.req.Expect100 = ex.req.Minor, ex.req.Expect100 // what interim goes by
 	x.reqBody.Reset(nil, 0, false, false, 0)
 	x.out = append(x.out[:0], ex.out...)
 	x.turn, ex.turn = ex.turn, upstream.Turn{}
@@ -147,7 +148,12 @@ func (r *race) took(l *lane) bool {
 	if l.won() || r.running == [2]*lane{} {
 		return true
 	}
-	r.failed = l
+	if l.reason == ReasonOK {
+		r.failed = l
+		return false
+	}
+	l.end(l.verdict()) // now, so that it is judged by its own time
+	r.ex.greet = r.ex.rule.session != nil
 	return false
 }
 
@@ -183,7 +189,7 @@ func (r *race) stop() {
 func (l *lane) won() bool { return l.reason == ReasonOK && !l.ex.unwanted() }
 
 // adopt takes over what a lane has settled with. A session that the client has
-// stays with its endpoint, which was only slow.
+// stays with its endpoint if that was only slow.
 func (ex *exchange) adopt(l *lane) (Reason, failure) {
 	x := l.ex
 	ex.turn, x.turn = x.turn, upstream.Turn{}
@@ -193,6 +199,14 @@ func (ex *exchange) adopt(l *lane) (Reason, failure) {
 	ex.sentAt, ex.headed, ex.connect, ex.header = x.sentAt, x.headed, x.connect, x.header
 	ex.until, ex.late, ex.detail, ex.upSpent = x.until, x.late, x.detail, x.upSpent
 	ex.now = time.Now()
+	if l.reason == ReasonOK && ex.late == ReasonBackendRequestTimeout {
+		// The wait for the other lane is not the endpoint's: the body has as long as
+		// it had when the head came.
+		ex.until = ex.until.Add(ex.now.Sub(x.now))
+		if !ex.deadline.IsZero() && ex.deadline.Before(ex.until) {
+			ex.until, ex.late = ex.deadline, ReasonRequestTimeout
+		}
+	}
 	x.retire()
 	if l.reason == ReasonOK && ex.res.Status < 200 {
 		return ex.goOn()
@@ -205,7 +219,7 @@ func (ex *exchange) goOn() (Reason, failure) {
 	if reason := ex.interim(); reason != ReasonOK {
 		return reason, failure{}
 	}
-	return ex.readHeads(ex.up.ReadResponse(&http1.DefaultLimits, &ex.res, ex.headTick()), len(ex.out), false, 1)
+	return ex.readHeads(nil, len(ex.out), false, 1)
 }
 
 // run is the lane's goroutine.
@@ -247,7 +261,10 @@ func (l *lane) settle(reason Reason, f failure) {
 	}
 	l.mu.Unlock()
 	if canceled {
-		l.end(ReasonClientGone)
+		if l.ex.up != nil {
+			reason = ReasonClientGone
+		} // else the connect has ended by itself, and that does speak of the endpoint
+		l.end(reason)
 		return
 	}
 	l.settled <- l
@@ -284,6 +301,9 @@ func (l *lane) end(reason Reason) {
 	ex := l.ex
 	if ex.up != nil {
 		ex.dropUpstream()
+	}
+	if reason == ReasonClientGone && !ex.sentAt.IsZero() && !ex.headed {
+		ex.turn.Overtaken(time.Now(), time.Since(ex.sentAt))
 	}
 	ex.release(reason, time.Now())
 	ex.leavePool()

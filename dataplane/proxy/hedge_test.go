@@ -6,9 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -328,6 +330,72 @@ func TestAnInterimResponseWinsTheRaceAndIsForwarded(t *testing.T) {
 		}
 		if a := c.read("GET"); a.body != "second" {
 			t.Errorf("%d %q", a.StatusCode, a.body)
+		}
+	})
+}
+
+// A head that had been read was read once more when it came right behind a 1xx:
+// the body was taken for the head of the response.
+func TestAResponseRightBehindAnInterimOneIsReadOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.backend(backendAddr, scripted("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"+ok("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")))
+		b.apply(hedging([]string{backendAddr}))
+		c := b.dial()
+		if a := c.get("GET / HTTP/1.1", shopHost); a.StatusCode != 103 {
+			t.Fatalf("%d %q", a.StatusCode, a.body)
+		}
+		if a := c.read("GET"); a.StatusCode != 200 || a.body != "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" {
+			t.Errorf("%d %q", a.StatusCode, a.body)
+		}
+		if a := b.dial().get("GET / HTTP/1.0", shopHost); a.StatusCode != 200 || a.body != "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" {
+			t.Errorf("HTTP/1.0 got %d %q", a.StatusCode, a.body)
+		}
+	})
+}
+
+// A 1xx response that the client does not get ended the race all the same.
+func TestAnInterimResponseThatIsNotForwardedDoesNotEndTheRace(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.backend(three[0], func(c net.Conn, r *bufio.Reader) {
+			if _, err := http.ReadRequest(r); err == nil {
+				_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
+				_, _ = io.Copy(io.Discard, r)
+			}
+		})
+		b.backend(three[1], (&slow{answer: ok("second")}).serve)
+		b.apply(hedging(three[:2]))
+		if a := b.dial().get("GET / HTTP/1.1", shopHost); a.body != "second" {
+			t.Errorf("%d %q", a.StatusCode, a.body)
+		}
+	})
+}
+
+// The connect of an attempt that had been overtaken said nothing when it failed,
+// so that an endpoint that answered no connect was never ejected.
+func TestAConnectThatFailsSpeaksAgainstItsEndpointWhoeverAnswersMeanwhile(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.restart(func(c *proxy.Config) {
+			dial := c.Dial
+			c.Dial = func(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) {
+				if addr.String() == three[0] {
+					time.Sleep(3 * time.Second)
+					return nil, syscall.ETIMEDOUT
+				}
+				return dial(addr, timeout)
+			}
+		})
+		b.backend(three[1], (&slow{answer: ok("second")}).serve)
+		p := hedging(three[:2], func(_ *plan.Rule, p *plan.Policy) {
+			p.Passive = plan.PassiveCheck{ConsecutiveFailures: 1, BaseEjection: time.Minute, MaxEjection: time.Minute, MaxEjectedPercent: 100}
+		})
+		b.apply(p)
+		if a := b.dial().get("GET / HTTP/1.1", shopHost); a.body != "second" {
+			t.Errorf("%d %q", a.StatusCode, a.body)
+		}
+		time.Sleep(4 * time.Second)
+		b.atRest(p)
+		if e := proxy.ExplainPool(b.reg.Pool(p.Pools[0].Key))[0]; e.State != "ejected" {
+			t.Errorf("%s is %s", e.Address, e.State)
 		}
 	})
 }

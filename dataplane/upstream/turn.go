@@ -78,6 +78,14 @@ func (t *Turn) Answered(now time.Time, latency time.Duration, status int, retryA
 	}
 }
 
+// Overtaken tells, before Release, that another endpoint has answered the request
+// after this one was silent for so long: it is at least as slow as that.
+func (t *Turn) Overtaken(now time.Time, silent time.Duration) {
+	if e := t.Endpoint; t.asked {
+		e.load.latency.observe(e.pool.since(now), silent)
+	}
+}
+
 // Release ends the request. why is the word for a Failure, which is ignored when
 // Answered has blamed the endpoint already.
 func (t *Turn) Release(now time.Time, v Verdict, why string) {
