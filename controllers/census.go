@@ -218,16 +218,32 @@ func (c *census) judge(v version, of *v1alpha1.ProxyRoute, now time.Time) opinio
 		o.hold = true
 	case len(f.behind) == 0 && (words == "" || stays):
 		o.condition.Message = "every ready replica serves this generation"
+		if words != "" {
+			o.condition.Message = cut("every ready replica has served this generation; now: " + words)
+		}
 		if f.mute {
 			o.condition.Message += ", but for those of an older version, which cannot say so"
 		}
 		if stays && now.Sub(c.changed) < settleTime {
-			o.condition.Message, o.counts = was.Message, of.Status.Replicas
+			o.condition.Message, o.counts = was.Message, of.Status.Replicas.DeepCopy()
 		}
 	default:
 		o.condition.Status, o.condition.Reason, o.condition.Message = metav1.ConditionFalse, v1alpha1.ReasonPending, cut(words)
 	}
 	return o
+}
+
+// forget makes what was said in one term as a leader not count in the next: what a
+// replica serves it may have lost meanwhile, and found again.
+func (c *census) forget() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.members {
+		m.told = make(map[types.UID]told)
+	}
 }
 
 // findings are what the replicas have said of one version of a route.

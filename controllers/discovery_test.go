@@ -203,7 +203,7 @@ func (f *flakyLW) try() error {
 func (f *flakyLW) listWatch() toolscache.ListerWatcher {
 	return &toolscache.ListWatch{
 		ListWithContextFunc: func(context.Context, metav1.ListOptions) (runtime.Object, error) {
-			return &metav1.List{}, f.try()
+			return &metav1.List{ListMeta: metav1.ListMeta{ResourceVersion: "1"}}, f.try()
 		},
 		WatchFuncWithContext: func(context.Context, metav1.ListOptions) (watch.Interface, error) {
 			return watch.NewEmptyWatch(), f.try()

@@ -95,6 +95,7 @@ func (p *poller) round(ctx context.Context) (again bool) {
 	verdicts, leading := p.writer.latest()
 	if !leading {
 		p.open, p.latest, p.waits, p.woke = nil, nil, nil, time.Time{}
+		p.census.forget()
 		p.metrics.replicasBehind.Set(0)
 		return false
 	}
@@ -120,6 +121,9 @@ func (p *poller) round(ctx context.Context) (again bool) {
 	}
 	p.metrics.replicasBehind.Set(float64(p.census.behind(wanted)))
 	p.open = about(p.census.questions(wanted))
+	if !p.census.settles().Equal(p.met) {
+		maps.Copy(p.open, about(questions)) // somebody went while it was asked
+	}
 	p.measure(time.Now())
 	return len(p.open) > 0
 }

@@ -245,7 +245,7 @@ func (w *statusWriter) compare(ctx context.Context, key objectKey, v verdict) (b
 	after = before.DeepCopyObject().(client.Object)
 	*conditionsOf(after) = conditions
 	if route, ok := after.(*v1alpha1.ProxyRoute); ok {
-		route.Status.ObservedGeneration, route.Status.Hostnames = v.generation, v.hostnames
+		route.Status.ObservedGeneration, route.Status.Hostnames = v.generation, slices.Clone(v.hostnames) // what the API server answers is read into it
 		route.Status.Rules, route.Status.Replicas = health.rules, replicas
 	}
 	return before, after, nil

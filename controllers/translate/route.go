@@ -69,6 +69,9 @@ func compileRoute(o *v1alpha1.ProxyRoute, in routeInputs, allowed *hostSet, good
 		p.Hostnames, j.refused = grantHostnames(o, allowed)
 		j.granted = p.Hostnames
 	}
+	if len(j.held) > 0 {
+		p.Generation = 0 // it is of two, and must not be taken for the newer one
+	}
 	out.clean, out.held = j.verdict(o.Generation), j.held
 	if len(p.Hostnames) > 0 && len(p.Rules) > 0 {
 		out.plan = p

@@ -24,7 +24,7 @@ type Route struct {
 	// UID and Generation say which version of which object the route is made
 	// of; "" and 0: of none that has any.
 	UID        string
-	Generation int64
+	Generation int64 // 0: it is of more than one, or not known
 	// Hostnames in lower case: exact, "*.example.com", or "*" for every host.
 	Hostnames []string
 	// Rules in the order of the user.

@@ -7,10 +7,13 @@ import (
 	"crypto/tls"
 	_ "embed" // for the script
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -55,8 +58,9 @@ var takeScript = redis.NewScript(takeLua)
 
 // client is a server that is a Redis.
 type client struct {
-	redis  *redis.Client
-	prefix string
+	options *redis.Options
+	redis   atomic.Pointer[redis.Client]
+	prefix  string
 }
 
 // silent drops what the client's library has to log: what fails is returned, too.
@@ -72,6 +76,7 @@ func newClient(c Config) *client {
 		Addr: c.Address, DB: c.Database, TLSConfig: c.TLS,
 		Protocol:        2, // all that is needed, and every version has it
 		DisableIdentity: true,
+		PoolSize:        max(64, 10*runtime.GOMAXPROCS(0)),
 		// One try: a second one could take a second token, and who waits is a
 		// request.
 		MaxRetries: -1, DialerRetries: 1, DialTimeout: dialTimeout,
@@ -81,12 +86,21 @@ func newClient(c Config) *client {
 	if c.Credentials != nil {
 		o.CredentialsProviderContext = func(context.Context) (string, string, error) { return c.Credentials() }
 	}
-	return &client{redis: redis.NewClient(o), prefix: cmp.Or(c.Prefix, DefaultPrefix)}
+	cl := &client{options: o, prefix: cmp.Or(c.Prefix, DefaultPrefix)}
+	cl.redis.Store(redis.NewClient(o))
+	return cl
 }
 
-func (c *client) ping(ctx context.Context) error { return c.redis.Ping(ctx).Err() }
+func (c *client) ping(ctx context.Context) error { return c.redis.Load().Ping(ctx).Err() }
 
-func (c *client) close() { _ = c.redis.Close() } // its connections are of no use any more
+// renew has all connections made anew: those that there are may lead to a server
+// that is gone, or is no primary any more.
+func (c *client) renew() {
+	o := *c.options
+	_ = c.redis.Swap(redis.NewClient(&o)).Close() // its connections are of no use any more
+}
+
+func (c *client) close() { _ = c.redis.Load().Close() } // likewise
 
 // bucket names a limit's bucket for a key: readable as to the limit, and a hash of
 // the key, which may be long or secret. 128 bits, so nobody finds another's.
@@ -97,8 +111,11 @@ func (c *client) bucket(name string, key []byte) string {
 
 func (c *client) take(ctx context.Context, bucket string, r limit.Rate) (v limit.Verdict, err error) {
 	cost, burst := costOf(r), max(r.Burst, 1)
-	reply, err := takeScript.Run(ctx, c.redis, []string{bucket},
+	reply, err := takeScript.Run(ctx, c.redis.Load(), []string{bucket},
 		strconv.FormatFloat(cost, 'g', -1, 64), strconv.FormatUint(uint64(burst), 10)).Int64Slice()
+	if errors.Is(err, redis.ErrPoolTimeout) {
+		return v, errBusy
+	}
 	if err != nil {
 		return v, err
 	}

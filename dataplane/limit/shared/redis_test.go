@@ -63,10 +63,10 @@ func TestABucketInRedisGivesItsBurstAndSaysWhenThereIsMore(t *testing.T) {
 	if v := c.mustTake(t, "other", slow); !v.OK || v.Remaining != 2 {
 		t.Errorf("another bucket: %+v", v)
 	}
-	if ttl := c.redis.PTTL(t.Context(), "b").Val(); !near(ttl, 24*time.Hour+2*time.Millisecond) {
+	if ttl := c.redis.Load().PTTL(t.Context(), "b").Val(); !near(ttl, 24*time.Hour+2*time.Millisecond) {
 		t.Errorf("it expires in %v, and is full in 24 h", ttl)
 	}
-	if err := c.redis.ScriptFlush(t.Context()).Err(); err != nil {
+	if err := c.redis.Load().ScriptFlush(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if v := c.mustTake(t, "b", slow); v.OK {
@@ -100,17 +100,32 @@ func TestTokensComeAtTheirRateByTheClockOfRedis(t *testing.T) {
 		{0, 0, limit.Rate{Burst: 2}, true, 1, 0},
 	} {
 		bucket := fmt.Sprint(i)
-		at, err := c.redis.Time(t.Context()).Result()
+		at, err := c.redis.Load().Time(t.Context()).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.redis.Set(t.Context(), bucket, fmt.Sprintf("%g %d", tc.missing, at.Add(-tc.ago).UnixMicro()), 0)
+		c.redis.Load().Set(t.Context(), bucket, fmt.Sprintf("%g %d", tc.missing, at.Add(-tc.ago).UnixMicro()), 0)
 		v := c.mustTake(t, bucket, tc.rate)
 		if v.OK != tc.ok || v.Remaining != tc.remains || !tc.ok && !near(v.RetryAfter, tc.retry) {
 			t.Errorf("%v missing %v ago at %+v: %+v", tc.missing, tc.ago, tc.rate, v)
 		}
 	}
-	c.redis.Set(t.Context(), "x", "not ours", 0)
+	// An empty bucket whose time lay in the future filled only when that had come:
+	// a clock that was set back by an hour let nothing through for an hour.
+	at, err := c.redis.Load().Time(t.Context()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.redis.Load().Set(t.Context(), "back", fmt.Sprintf("10 %d", at.Add(time.Hour).UnixMicro()), 0)
+	if v := c.mustTake(t, "back", perHour); v.OK {
+		t.Errorf("an empty bucket let through %+v", v)
+	}
+	var missing float64
+	var since int64
+	if _, err := fmt.Sscan(c.redis.Load().Get(t.Context(), "back").Val(), &missing, &since); err != nil || missing != 10 || since > at.Add(time.Minute).UnixMicro() {
+		t.Errorf("after a refusal the bucket misses %v since %v, %v; at %v", missing, since, err, at)
+	}
+	c.redis.Load().Set(t.Context(), "x", "not ours", 0)
 	if v := c.mustTake(t, "x", slow); !v.OK || v.Remaining != 2 {
 		t.Errorf("what is no bucket became %+v", v)
 	}
@@ -146,7 +161,7 @@ func TestKeysHaveThePrefixAndTheLimitAndNothingOfTheRequest(t *testing.T) {
 	c.mustTake(t, c.bucket("shop/web/all/0", []byte("s3cret-api-key")), slow)
 	c.mustTake(t, c.bucket("shop/web/all/0", []byte("another")), slow)
 	c.mustTake(t, c.bucket("shop/web/all/1", []byte("another")), slow)
-	keys, err := c.redis.Keys(t.Context(), "*").Result()
+	keys, err := c.redis.Load().Keys(t.Context(), "*").Result()
 	if err != nil || len(keys) != 3 {
 		t.Fatalf("%q, %v", keys, err)
 	}
@@ -155,8 +170,8 @@ func TestKeysHaveThePrefixAndTheLimitAndNothingOfTheRequest(t *testing.T) {
 			t.Errorf("key %q", k)
 		}
 	}
-	other := newTestClient(t, Config{Address: c.redis.Options().Addr})
-	if n := other.redis.DBSize(t.Context()).Val(); n != 0 {
+	other := newTestClient(t, Config{Address: c.redis.Load().Options().Addr})
+	if n := other.redis.Load().DBSize(t.Context()).Val(); n != 0 {
 		t.Errorf("%d keys in database 0", n)
 	}
 }
@@ -259,6 +274,6 @@ func BenchmarkTake(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	bytes := c.redis.MemoryUsage(b.Context(), c.bucket("shop/web/all/0:1000000/1s/1000000:ClientIP", key)).Val()
+	bytes := c.redis.Load().MemoryUsage(b.Context(), c.bucket("shop/web/all/0:1000000/1s/1000000:ClientIP", key)).Val()
 	b.ReportMetric(float64(bytes), "bytes/bucket")
 }

@@ -2,6 +2,8 @@ package shared
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +49,8 @@ type server interface {
 	take(ctx context.Context, bucket string, r limit.Rate) (limit.Verdict, error)
 	// ping makes a connection, unless there is one.
 	ping(ctx context.Context) error
+	// renew makes all connections anew.
+	renew()
 	// bucket returns the name of a bucket.
 	bucket(name string, key []byte) string
 	close()
@@ -55,10 +59,17 @@ type server interface {
 const (
 	// probeEvery is how often a server that is down is looked for.
 	probeEvery = time.Second
+	// A server that fails soon after it was found is slow under our load, which a
+	// probe is not: it is looked for ever less often, until it stays for steady.
+	maxPause = 30 * time.Second
+	steady   = 10 * time.Second
 	// dialTimeout bounds the making of a connection, with all that is said on it
 	// before the first call.
 	dialTimeout = 2 * time.Second
 )
+
+// errBusy: all connections are in use. That says nothing of the server.
+var errBusy = errors.New("shared: no connection is free")
 
 // New returns a Store that asks nobody before Run is called.
 func New(c Config) *Store { return newStore(newClient(c), c) }
@@ -85,7 +96,9 @@ func (s *Store) Take(name string, r limit.Rate, key []byte, now time.Time) (v li
 	defer cancel()
 	v, err := s.server.take(ctx, s.server.bucket(name, key), r)
 	if err != nil {
-		s.fail(err)
+		if err != errBusy {
+			s.fail(err)
+		}
 		s.Stats.Unknown.Add(1)
 		return limit.Verdict{}, false
 	}
@@ -111,20 +124,27 @@ func (s *Store) Run(ctx context.Context) {
 	defer s.server.close()
 	defer s.up.Store(false)
 	said := false // that it is down
+	pause, bucket := probeEvery, []byte(rand.Text())
 	for {
-		err := s.probe(ctx)
+		err := s.probe(ctx, bucket)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
 			s.log.Info("rate limits of all replicas together are counted in Redis")
 			s.up.Store(true)
+			since := time.Now()
 			select {
 			case <-s.lost:
 			case <-ctx.Done():
 				return
 			}
 			said = true
+			if time.Since(since) < steady {
+				pause = min(2*pause, maxPause)
+			} else {
+				pause = probeEvery
+			}
 		default:
 			s.Stats.Errors.Add(1)
 			if !said {
@@ -133,16 +153,17 @@ func (s *Store) Run(ctx context.Context) {
 			said = true
 		}
 		select {
-		case <-time.After(probeEvery):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		}
+		s.server.renew()
 	}
 }
 
-// probe does what a request would, on a connection that may take its time to
-// come.
-func (s *Store) probe(ctx context.Context) error {
+// probe does what a request would, with a bucket that is this process's own, on a
+// connection that may take its time to come.
+func (s *Store) probe(ctx context.Context, bucket []byte) error {
 	dial, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	if err := s.server.ping(dial); err != nil {
@@ -150,6 +171,9 @@ func (s *Store) probe(ctx context.Context) error {
 	}
 	call, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	_, err := s.server.take(call, s.server.bucket("probe", nil), limit.Rate{Count: 1, Period: time.Second, Burst: 1})
+	v, err := s.server.take(call, s.server.bucket("probe", bucket), limit.Rate{Count: 1000, Period: time.Second, Burst: 1000})
+	if err == nil && !v.OK {
+		err = errors.New("a bucket that nobody else uses is empty")
+	}
 	return err
 }

@@ -45,6 +45,7 @@ func (s *script) answer(ctx context.Context, count func()) (err error) {
 }
 
 func (s *script) ping(ctx context.Context) error { return s.answer(ctx, func() { s.pings++ }) }
+func (s *script) renew()                         {}
 func (s *script) close()                         { s.locked(func() { s.closed = true }) }
 
 func (s *script) bucket(name string, key []byte) string { return name + ":" + string(key) }
@@ -52,14 +53,55 @@ func (s *script) bucket(name string, key []byte) string { return name + ":" + st
 func (s *script) take(ctx context.Context, bucket string, _ limit.Rate) (limit.Verdict, error) {
 	v := limit.Verdict{OK: true, Remaining: 7}
 	err := s.answer(ctx, func() {
-		if !strings.HasPrefix(bucket, "probe:") {
-			s.takes++
+		if strings.HasPrefix(bucket, "probe:") {
+			return
 		}
+		s.takes++
 		if s.refuse.RetryAfter > 0 {
 			v = s.refuse
 		}
 	})
 	return v, err
+}
+
+// A Redis that is slow only under the load of all was found by each probe and lost
+// at once, every second, for ever.
+func TestARedisThatIsLostSoonIsLookedForEverLessOften(t *testing.T) {
+	r := &script{}
+	inBubble(t, r, func(t *testing.T, s *Store) {
+		for _, pause := range []time.Duration{2, 4, 8, 16, 30, 30} {
+			s.fail(errors.New("slow"))
+			time.Sleep(pause*time.Second - 1)
+			synctest.Wait()
+			if s.Up() {
+				t.Fatalf("it is asked again before %d s", pause)
+			}
+			time.Sleep(1)
+			synctest.Wait()
+			if !s.Up() {
+				t.Fatalf("it is not asked again after %d s", pause)
+			}
+		}
+		time.Sleep(steady)
+		s.fail(errors.New("gone"))
+		time.Sleep(probeEvery)
+		synctest.Wait()
+		if !s.Up() {
+			t.Error("after a good time it is not looked for at once")
+		}
+	})
+}
+
+// A wait for a connection, of which there were too few, counted as a failure of
+// Redis.
+func TestThatNoConnectionIsFreeSaysNothingOfRedis(t *testing.T) {
+	r := &script{}
+	inBubble(t, r, func(t *testing.T, s *Store) {
+		r.locked(func() { r.err = errBusy })
+		if _, ok := s.Take("a", limit.Rate{}, nil, time.Now()); ok || !s.Up() {
+			t.Errorf("answered: %v, still asked: %v", ok, s.Up())
+		}
+	})
 }
 
 // inBubble runs a Store over a script in a synctest bubble.
