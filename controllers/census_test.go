@@ -112,7 +112,7 @@ func TestWhileReplicasComeAndGoWhatIsTrueIsNotWrittenAnew(t *testing.T) {
 	x.said(testReplicas(2)[0], 3, 3, nil)
 	x.said(testReplicas(2)[1], 3, 3, nil)
 	o := x.judge(version{"1", 3}, was, start.Add(settleTime-1))
-	if o.condition.Message != "as before" || o.counts != was.Status.Replicas {
+	if o.condition.Message != "as before" || o.counts == nil || *o.counts != *was.Status.Replicas {
 		t.Errorf("before they have settled: %+v", o)
 	}
 	if o = x.judge(version{"1", 3}, was, start.Add(settleTime)); o.condition.Message == "as before" || o.counts.Total != 2 {

@@ -97,6 +97,7 @@ var ruleCases = append(slices.Concat(settingsCases(), retryCases()), []ruleCase{
 	{validRoute, "%20;x", "a b", "spec.rules[1].matches[0].path",
 		"path must hold only characters allowed in a URL path (RFC 3986, 3.3); percent-encode the others"},
 	{validRoute, "request: 1m, connect: 1s", "request: 1s, connect: 2s", "spec.rules[1].timeouts", "connect must not be longer than request"},
+	{validRoute, "maxBackoff: 2s", "maxBackoff: 2s, hedgeAfter: 59s, totalTimeout: 0s", "spec.rules[1]", "retry.hedgeAfter must be shorter than timeouts.backendRequest"},
 	{validRoute, "request: 1m", "request: 30s", "spec.rules[1].timeouts", "responseHeader must not be longer than request"},
 	{validRoute, "backendRequest: 59s", "backendRequest: 61s", "spec.rules[1].timeouts", "backendRequest must not be longer than request"},
 	{validRoute, "16Mi", "-1", "spec.rules[1].limits.maxRequestBodyBytes", `must be 0 to 2147483647 bytes, or a string such as "16Mi"`},
@@ -175,6 +176,9 @@ func retryCases() (all []ruleCase) {
 			{object, "[502, 503]", "[503, 503]", path, "codes must be unique"},
 			{object, "[Reset, Codes]", "[Reset, Reset]", path, "conditions must be unique"},
 			{object, "maxBackoff: 2s", "maxBackoff: 9ms", path, "maxBackoff (default 1s) must not be shorter than backoff (default 50ms)"},
+			{object, "maxBackoff: 2s", "maxBackoff: 2s, hedgeAfter: 0s", path, "hedgeAfter must be longer than 0s"},
+			{object, "maxBackoff: 2s", "maxBackoff: 2s, hedgeAfter: 1s, attempts: 0", path, "hedgeAfter needs attempts (default 1) above 0"},
+			{object, "maxBackoff: 2s", "maxBackoff: 2s, hedgeAfter: 5s", path, "hedgeAfter must be shorter than totalTimeout (default 5s)"},
 			{object, "maxBodyBytes: 2Mi", "maxBodyBytes: -1", path + ".maxBodyBytes", `must be 0 to 2147483647 bytes, or a string such as "16Mi"`},
 		}...)
 	}
