@@ -69,17 +69,17 @@ func (s *script) take(ctx context.Context, bucket string, _ limit.Rate) (limit.V
 func TestARedisThatIsLostSoonIsLookedForEverLessOften(t *testing.T) {
 	r := &script{}
 	inBubble(t, r, func(t *testing.T, s *Store) {
-		for _, pause := range []time.Duration{2, 4, 8, 16, 30, 30} {
+		for _, pause := range []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, maxPause, maxPause} {
 			s.fail(errors.New("slow"))
-			time.Sleep(pause*time.Second - 1)
+			time.Sleep(pause - time.Millisecond)
 			synctest.Wait()
 			if s.Up() {
-				t.Fatalf("it is asked again before %d s", pause)
+				t.Fatalf("it is asked again before %v", pause)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Millisecond)
 			synctest.Wait()
 			if !s.Up() {
-				t.Fatalf("it is not asked again after %d s", pause)
+				t.Fatalf("it is not asked again after %v", pause)
 			}
 		}
 		time.Sleep(steady)
