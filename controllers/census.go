@@ -242,7 +242,7 @@ func (c *census) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, m := range c.members {
-		m.told = make(map[types.UID]told)
+		clear(m.told)
 	}
 }
 

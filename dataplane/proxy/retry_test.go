@@ -382,13 +382,16 @@ func TestABodyIsLostWhenThereIsNoMemoryToKeepIt(t *testing.T) {
 	})
 }
 
+// unavailableEarly answers before it has read the body.
+func unavailableEarly(c net.Conn, r *bufio.Reader) {
+	_, _ = http.ReadRequest(r)
+	_, _ = io.WriteString(c, unavailable)
+	_, _ = io.Copy(io.Discard, r)
+}
+
 func TestABodyThatWasNotAskedForYetIsAskedForByTheNextEndpoint(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
-		b.backend(three[0], func(c net.Conn, r *bufio.Reader) {
-			_, _ = http.ReadRequest(r)
-			_, _ = io.WriteString(c, unavailable)
-			_, _ = io.Copy(io.Discard, r)
-		})
+		b.backend(three[0], unavailableEarly)
 		b.httpBackend(three[1], echo)
 		b.apply(retrying(three[:2], func(r *plan.Rule, _ *plan.Policy) { r.Retry.Methods = plan.RetryAny }))
 		c := b.dial()
@@ -407,11 +410,7 @@ func TestABodyThatWasNotAskedForYetIsAskedForByTheNextEndpoint(t *testing.T) {
 // What was read of the body so far is kept, and the rest is still to come.
 func TestAnEarlyAnswerDuringAnUploadIsTriedElsewhereWithWhatIsKept(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
-		b.backend(three[0], func(c net.Conn, r *bufio.Reader) {
-			_, _ = http.ReadRequest(r)
-			_, _ = io.WriteString(c, unavailable)
-			_, _ = io.Copy(io.Discard, r)
-		})
+		b.backend(three[0], unavailableEarly)
 		b.httpBackend(three[1], echo)
 		b.apply(retrying(three[:2], func(r *plan.Rule, _ *plan.Policy) { r.Retry.Methods = plan.RetryAny }))
 		c := b.dial()

@@ -1,6 +1,8 @@
 package telemetry
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
@@ -8,11 +10,14 @@ import (
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 )
 
-var ruleLabels = []string{"namespace", "route", "rule"}
-
-func ruleDesc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, append(ruleLabels[:len(ruleLabels):len(ruleLabels)], labels...), nil)
+// family returns what describes the metrics that have the same first labels.
+func family(first ...string) func(name, help string, labels ...string) *prometheus.Desc {
+	return func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, slices.Concat(first, labels), nil)
+	}
 }
+
+var ruleDesc = family("namespace", "route", "rule")
 
 // The metrics of the rules. The labels namespace, route and rule are empty for
 // requests that no rule took.

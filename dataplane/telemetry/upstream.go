@@ -43,11 +43,7 @@ func (t *Telemetry) RegisterUpstreams(list func() []UpstreamStats) {
 	t.registry.MustRegister(upstreams(list))
 }
 
-var upstreamLabels = []string{"namespace", "service", "port"}
-
-func upstreamDesc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, append(upstreamLabels[:len(upstreamLabels):len(upstreamLabels)], labels...), nil)
-}
+var upstreamDesc = family("namespace", "service", "port")
 
 var (
 	descEndpoints = upstreamDesc("ferrum_upstream_endpoints",

@@ -98,6 +98,21 @@ func (f *fleet) dial(ctx context.Context, network, address string) (net.Conn, er
 	return nil, fmt.Errorf("%s is no replica", address)
 }
 
+// servingFleet starts three replicas that serve a route, and returns that as it is
+// then.
+func servingFleet(t *testing.T) (f *fleet, b *backends, shop *v1alpha1.ProxyRoute) {
+	t.Helper()
+	s := kubetest.Start(t)
+	b = &backends{}
+	b.serve(t, "198.51.100.1:8080", "one")
+	f = startFleet(t, s, b, 3)
+	shop = route("default", "shop", "shop.example.com", "/", "one")
+	create(t, f.client, class(), shop)
+	create(t, f.client, service("default", "one", "198.51.100.1:8080")...)
+	programmed(t, f.client, shop)
+	return f, b, shop
+}
+
 // startFleet starts n replicas, of which the first writes statuses.
 func startFleet(t *testing.T, s *kubetest.Server, b *backends, n int) *fleet {
 	f := &fleet{T: t, client: s.Client(t)}
@@ -196,14 +211,7 @@ func (f *fleet) condition(r *v1alpha1.ProxyRoute) (metav1.Condition, error) {
 
 func TestProgrammedMeansThatEachReplicaServesTheGeneration(t *testing.T) {
 	t.Parallel()
-	s := kubetest.Start(t)
-	b := &backends{}
-	b.serve(t, "198.51.100.1:8080", "one")
-	f := startFleet(t, s, b, 3)
-	shop := route("default", "shop", "shop.example.com", "/", "one")
-	create(t, f.client, class(), shop)
-	create(t, f.client, service("default", "one", "198.51.100.1:8080")...)
-	programmed(t, f.client, shop)
+	f, b, shop := servingFleet(t)
 	f.eachServes(shop, f.replicas)
 	for i := range 10 {
 		f.edit(shop, fmt.Sprintf("/%d", i))
@@ -238,14 +246,7 @@ func TestProgrammedMeansThatEachReplicaServesTheGeneration(t *testing.T) {
 
 func TestAReplicaThatIsCutOffIsNamedUntilItServesAgain(t *testing.T) {
 	t.Parallel()
-	s := kubetest.Start(t)
-	b := &backends{}
-	b.serve(t, "198.51.100.1:8080", "one")
-	f := startFleet(t, s, b, 3)
-	shop := route("default", "shop", "shop.example.com", "/", "one")
-	create(t, f.client, class(), shop)
-	create(t, f.client, service("default", "one", "198.51.100.1:8080")...)
-	programmed(t, f.client, shop)
+	f, _, shop := servingFleet(t)
 
 	f.wires[2].set(true)
 	f.edit(shop, "/edited")
@@ -278,14 +279,7 @@ func TestAReplicaThatIsCutOffIsNamedUntilItServesAgain(t *testing.T) {
 
 func TestAnotherWriterOfStatusesKeepsWhatIsTrue(t *testing.T) {
 	t.Parallel()
-	s := kubetest.Start(t)
-	b := &backends{}
-	b.serve(t, "198.51.100.1:8080", "one")
-	f := startFleet(t, s, b, 3)
-	shop := route("default", "shop", "shop.example.com", "/", "one")
-	create(t, f.client, class(), shop)
-	create(t, f.client, service("default", "one", "198.51.100.1:8080")...)
-	programmed(t, f.client, shop)
+	f, _, shop := servingFleet(t)
 	version := shop.ResourceVersion
 
 	f.slice.Endpoints = f.slice.Endpoints[1:]

@@ -139,7 +139,6 @@ func (s *Store) Run(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			said = true
 			if time.Since(since) < steady {
 				pause = min(2*pause, maxPause)
 			} else {
@@ -150,8 +149,8 @@ func (s *Store) Run(ctx context.Context) {
 			if !said {
 				s.log.Error(err, "rate limits are not shared: Redis cannot be used; each replica lets its part through")
 			}
-			said = true
 		}
+		said = true
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
