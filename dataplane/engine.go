@@ -30,10 +30,13 @@ type Config struct {
 	// server.Listen.
 	ReusePort bool
 	// MaxConnections bounds the clients' connections of all listeners; 0 takes
-	// what the limit of file descriptors allows: see server.ConnectionsFor.
+	// what the limit of file descriptors and MaxMemory allow: see
+	// server.Connections.
 	// MaxConnectionsPerIP bounds those of one address, except the trusted
 	// proxies'; 0 is no bound.
 	MaxConnections, MaxConnectionsPerIP int
+	// MaxMemory is what the process may take, in bytes; 0 is not known.
+	MaxMemory int64
 	// ProxyProtocol are the peers whose connections begin with a PROXY header.
 	ProxyProtocol proxy.Prefixes
 	// TrustedProxies are the peers whose X-Forwarded-* and Forwarded are

@@ -29,14 +29,14 @@ func (e *Engine) serverConfig(c Config) server.Config {
 	}
 }
 
-// maxConnections returns the bound that the file descriptors set, unless there is
-// a configured one.
+// maxConnections returns the bound that the file descriptors and the memory set,
+// unless there is a configured one.
 func (e *Engine) maxConnections(configured int) int {
 	descriptors := server.Descriptors()
-	fit := server.ConnectionsFor(descriptors)
 	if configured == 0 {
-		return fit
+		return server.Connections(descriptors, e.config.MaxMemory)
 	}
+	fit := server.ConnectionsFor(descriptors)
 	if fit > 0 && configured > fit {
 		e.config.Log.Info("more connections are allowed than there are file descriptors for; raise the limit of open files",
 			"maxConnections", configured, "descriptors", descriptors, "enoughFor", fit)

@@ -150,7 +150,7 @@ func (c *Config) settings() []setting {
 		{"watchNamespaces", "watch-namespaces", "namespaces whose objects count in a cluster, and no others; empty = all", (*names)(&c.WatchNamespaces)},
 		{"http.address", "http", `address of the HTTP listener; "" = off`, (*address)(&c.HTTP.Address)},
 		{"http.reusePort", "http-reuse-port", "let another process of the same user listen on the same port, to take over while this one drains", (*toggle)(&c.HTTP.ReusePort)},
-		{"http.maxConnections", "max-connections", "client connections at the same time; more get 503. 0 = a quarter of the limit of open files", (*limit)(&c.HTTP.MaxConnections)},
+		{"http.maxConnections", "max-connections", "client connections at the same time; more get 503. 0 = a quarter of the limit of open files, and one for every 32 KiB of the memory limit", (*limit)(&c.HTTP.MaxConnections)},
 		{"http.maxConnectionsPerIP", "max-connections-per-ip", "of these, from the same address (trusted proxies excepted); 0 = no limit", (*limit)(&c.HTTP.MaxConnectionsPerIP)},
 		{"http.headerTimeout", "", "time that a client has for the head of a request; on a new connection from its start", (*duration)(&c.HTTP.HeaderTimeout)},
 		{"http.keepAliveTimeout", "", "time between two requests after which a client's connection is closed", (*duration)(&c.HTTP.KeepAliveTimeout)},

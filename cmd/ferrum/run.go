@@ -113,7 +113,8 @@ func engineConfig(c *Config) dataplane.Config {
 		ProxyProtocol:        c.HTTP.ProxyProtocol.TrustedCIDRs,
 		TrustedProxies:       c.Forwarded.TrustedCIDRs,
 		Clients:              clientLimits(c),
-		MaxBufferBytes:       bufferBytes(c, debug.SetMemoryLimit(-1)),
+		MaxMemory:            maxMemory(),
+		MaxBufferBytes:       bufferBytes(c, maxMemory()),
 		KeepBytes:            int64(c.Buffers.MaxBytes),
 		Admin:                c.Admin.Address,
 		Pprof:                c.Admin.Pprof,
@@ -145,22 +146,27 @@ func newSource(c *Config, engine *dataplane.Engine, token string, transitions *c
 }
 
 // bufferBytes is the bound on the bytes in buffers: as set, else half of the
-// memory that the process may have, else none. The other half is for what stands
+// memory that the process may have, else (0) none. The other half is for what stands
 // behind a request beside its buffers, and for what the collector has not got to.
 func bufferBytes(c *Config, memory int64) int64 {
-	switch {
-	case c.HTTP.MaxBufferBytes > 0:
+	if c.HTTP.MaxBufferBytes > 0 {
 		return int64(c.HTTP.MaxBufferBytes)
-	case memory == math.MaxInt64:
-		return 0
 	}
 	return memory / 2
+}
+
+// maxMemory is the limit that limitMemory found or the user set; 0 is none.
+func maxMemory() int64 {
+	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
+		return limit
+	}
+	return 0
 }
 
 // limitMemory tells the garbage collector of the container's limit, unless the
 // user did with GOMEMLIMIT, so that a full heap is collected rather than killed.
 func limitMemory(log logr.Logger) {
-	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
+	if maxMemory() != 0 {
 		return
 	}
 	if limit, ok := memoryLimit(os.DirFS("/")); ok {

@@ -336,6 +336,22 @@ func TestTheDescriptorsAreEnoughForWhatAConnectionMayNeed(t *testing.T) {
 	}
 }
 
+// Descriptors for 262,136 connections, at some 6 KiB for one that does nothing, let
+// two clients fill a container of 512 MiB with connections they only kept open.
+func TestConnectionsThatDoNothingDoNotFillTheMemory(t *testing.T) {
+	for _, c := range []struct {
+		descriptors uint64
+		memory      int64
+		want        int
+	}{
+		{1 << 20, 460 << 20, 14720}, {1024, 460 << 20, 248}, {1 << 20, 0, 262136}, {0, 460 << 20, 14720}, {0, 0, 0}, {1 << 20, 1 << 10, 8},
+	} {
+		if got := server.Connections(c.descriptors, c.memory); got != c.want {
+			t.Errorf("%d descriptors and %d bytes are for %d connections, want %d", c.descriptors, c.memory, got, c.want)
+		}
+	}
+}
+
 func TestAPortIsSharedOnlyWhenBothSidesWantThat(t *testing.T) {
 	listen := func(addr string, shared bool) (net.Listener, error) {
 		l, err := server.Listen(t.Context(), addr, shared)
