@@ -128,7 +128,7 @@ func (ex *exchange) answer(out []byte, row *reasonRow, status int) []byte {
 		out = ex.appendRetryAfter(out)
 	case 503:
 		out = append(out, "Retry-After: 1\r\n"...)
-	case 405:
+	case 200, 405:
 		out = append(out, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"...)
 	}
 	out = http1.AppendField(out, "X-Request-ID", ex.id)

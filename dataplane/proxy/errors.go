@@ -53,6 +53,9 @@ const (
 	// ReasonOverloaded: the process has as many bytes in the buffers of its
 	// connections as it may have.
 	ReasonOverloaded
+	// ReasonForwardsSpent: an OPTIONS that may not be forwarded any further, by its
+	// Max-Forwards: the proxy is whom it asks (RFC 9110 section 7.6.2). No failure.
+	ReasonForwardsSpent
 	// ReasonRateLimited: a filter RateLimit of the rule refused the request.
 	ReasonRateLimited
 	// ReasonTooManyInFlight: as many requests of the rule are under way as its
@@ -179,6 +182,7 @@ var reasons = [reasonCount]reasonRow{
 	ReasonBackendUnresolved:    {"backend_unresolved", 500, "proxy_configuration_error", SideProxy, false, blamesNone},
 	ReasonNoEndpoints:          {"no_endpoints", 503, "destination_unavailable", SideUpstream, false, blamesNone},
 	ReasonOverloaded:           {"overloaded", 503, "http_request_denied", SideProxy, true, blamesNone},
+	ReasonForwardsSpent:        {"forwards_spent", 200, "", SideClient, false, blamesNone},
 	ReasonRateLimited:          {"rate_limited", 429, "http_request_denied", SideClient, false, blamesNone},
 	ReasonTooManyInFlight:      {"too_many_requests_in_flight", 503, "http_request_denied", SideProxy, false, blamesNone},
 	ReasonUpstreamOverflow:     {"upstream_overflow", 503, "connection_limit_reached", SideUpstream, false, blamesNone},

@@ -23,7 +23,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%s %s host=%s te=%v len=%d body=%s\n", r.Method, r.RequestURI, r.Host, r.TransferEncoding, r.ContentLength, body)
 	for _, k := range []string{
 		"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Forwarded", "X-Real-Ip", "X-Request-Id",
-		"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Upgrade", "X-Secret", "X-Kept", "Expect",
+		"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Upgrade", "X-Secret", "X-Kept", "Expect", "Max-Forwards",
 	} {
 		if v, ok := r.Header[k]; ok {
 			fmt.Fprintf(w, "%s=%s\n", k, strings.Join(v, "|"))
@@ -331,6 +331,36 @@ func TestARequestKeepsItsTableWhilePlansChange(t *testing.T) {
 		}
 		if a := c.get("GET / HTTP/1.1", shopHost); a.body != "new" {
 			t.Errorf("next on the same connection: %q", a.body)
+		}
+	})
+}
+
+// RFC 9110 section 7.6.2.
+func TestOptionsGoesAsFarAsMaxForwardsSays(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.httpBackend(backendAddr, echo)
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		for _, x := range []struct{ method, says, want string }{
+			{"OPTIONS", "2", "Max-Forwards=1\n"},
+			{"OPTIONS", "010", "Max-Forwards=9\n"},
+			{"GET", "0", "Max-Forwards=0\n"},
+			{"OPTIONS", "-1", "Max-Forwards=-1\n"},
+			{"OPTIONS", "99999999999", "Max-Forwards=99999999999\n"},
+			{"OPTIONS", "3\r\nMax-Forwards: 0", "Max-Forwards=3|0\n"},
+		} {
+			a := c.get(x.method+" / HTTP/1.1", shopHost, "Max-Forwards: "+x.says)
+			if a.StatusCode != 200 || !strings.Contains(a.body, x.want) {
+				t.Errorf("%s, %q: %d %q, want %q", x.method, x.says, a.StatusCode, a.body, x.want)
+			}
+		}
+		a := c.get("OPTIONS / HTTP/1.1", shopHost, "Max-Forwards: 0")
+		if a.StatusCode != 200 || a.Header.Get("Allow") == "" || a.Header.Get("X-Backend") != "" {
+			t.Errorf("with none left: %d %v %q", a.StatusCode, a.Header, a.body)
+		}
+		synctest.Wait()
+		if r := b.sink.last(t); r.Reason != proxy.ReasonForwardsSpent || r.Attempts != 0 {
+			t.Errorf("record: %+v", r)
 		}
 	})
 }

@@ -13,6 +13,8 @@ const (
 	requestIDLen = 32
 	// maxRequestID bounds an id that is taken over from the client.
 	maxRequestID = 128
+	// maxForwardsDigits: a longer Max-Forwards is none.
+	maxForwardsDigits = 9
 )
 
 // ours are the fields of a request that the proxy writes itself or that would
@@ -28,7 +30,16 @@ func (ex *exchange) prepare() {
 	req := &ex.req
 	out := http1.AppendRequestLine(ex.out[:0], req.Method, req.Target)
 	out = http1.AppendField(out, "Host", req.Authority)
-	out = http1.AppendFields(out, req.Fields, ours)
+	skip := ours
+	forwards, counted := ex.forwards()
+	if counted {
+		skip |= http1.Kinds(http1.MaxForwards)
+	}
+	out = http1.AppendFields(out, req.Fields, skip)
+	if counted {
+		out = append(out, "Max-Forwards: "...)
+		out = append(http1.AppendInt(out, forwards-1), "\r\n"...)
+	}
 	out = ex.appendForwarded(out)
 	out = http1.AppendField(out, "X-Request-ID", ex.id)
 	if req.AcceptTrailers {
@@ -51,6 +62,26 @@ func (ex *exchange) prepare() {
 	}
 	ex.headEnd = len(out)
 	ex.out = append(out, "\r\n"...)
+}
+
+// forwards returns how often an OPTIONS may still be forwarded, which its
+// Max-Forwards says (RFC 9110 section 7.6.2). ok is false where there is no such
+// bound; then the field, if it is there, goes on as it is.
+func (ex *exchange) forwards() (n int64, ok bool) {
+	if string(ex.req.Method) != "OPTIONS" {
+		return 0, false
+	}
+	digits := ex.said(http1.MaxForwards)
+	if len(digits) == 0 || len(digits) > maxForwardsDigits {
+		return 0, false
+	}
+	for _, d := range digits {
+		if d < '0' || d > '9' {
+			return 0, false
+		}
+		n = 10*n + int64(d-'0')
+	}
+	return n, true
 }
 
 // requestID takes the client's request id over if it is sane, else makes one.

@@ -85,5 +85,8 @@ func (ex *exchange) match() Reason {
 	if r.timeouts.Request > 0 {
 		ex.deadline = ex.start.Add(r.timeouts.Request)
 	}
+	if n, ok := ex.forwards(); ok && n == 0 {
+		return ReasonForwardsSpent
+	}
 	return ReasonOK
 }
