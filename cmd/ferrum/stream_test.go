@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -16,7 +17,10 @@ import (
 	"github.com/coder/websocket"
 )
 
-const gib = 1 << 30
+const (
+	gib        = 1 << 30
+	manyEvents = 10_000
+)
 
 // streamBackend takes uploads of any size, gives downloads of any size, sends
 // events when it is told to and echoes over WebSocket.
@@ -49,6 +53,13 @@ func streamBackend(t *testing.T) (addr string, event chan<- string) {
 			case <-r.Context().Done():
 				return
 			}
+		}
+	})
+	mux.HandleFunc("/many-events", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for i := range manyEvents {
+			fmt.Fprintf(w, "data: event %d\n\n", i)
+			_ = http.NewResponseController(w).Flush()
 		}
 	})
 	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) {
@@ -173,9 +184,19 @@ func TestEventsArriveAsTheyAreSent(t *testing.T) {
 	})
 }
 
+func TestManyEventsPassWithFlatMemory(t *testing.T) {
+	p, _ := startStreaming(t)
+	wantFlat(t, p, func() {
+		out := curl(t, p, "/many-events")
+		if n, end := strings.Count(out, "\n\n"), fmt.Sprintf("data: event %d\n\n", manyEvents-1); n != manyEvents || !strings.HasSuffix(out, end) {
+			t.Errorf("%d events came, the last of them %q", n, out[max(0, len(out)-40):])
+		}
+	})
+}
+
 func TestAWebSocketEchoes(t *testing.T) {
 	p, _ := startStreaming(t)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
 	defer cancel()
 	c, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(p.http, "http")+"/ws", &websocket.DialOptions{Host: "stream.example.com"}) //nolint:bodyclose // the body is the connection
 	if err != nil {
@@ -192,6 +213,16 @@ func TestAWebSocketEchoes(t *testing.T) {
 			kind, got, err := c.Read(ctx)
 			if err != nil || kind != websocket.MessageText || string(got) != message {
 				t.Fatalf("%d bytes came back as %d, %v", size, len(got), err)
+			}
+		}
+		const size = 1 << 20
+		message := bytes.Repeat([]byte("w"), size)
+		for i := range 16 {
+			if err := c.Write(ctx, websocket.MessageBinary, message); err != nil {
+				t.Fatal(err)
+			}
+			if _, got, err := c.Read(ctx); err != nil || len(got) != size {
+				t.Fatalf("message %d of a MiB came back as %d, %v", i, len(got), err)
 			}
 		}
 	})
