@@ -105,6 +105,7 @@ func run(ctx context.Context, o options) error {
 			err = fmt.Errorf("%s: %w", sc.name, err)
 			break
 		}
+		result.boundOver(sc, report.Scenarios)
 		report.Scenarios = append(report.Scenarios, result)
 		fmt.Print("\n" + result.table())
 	}

@@ -54,8 +54,10 @@ type ratio struct {
 	judged
 }
 
-// bounded compares a figure of ferrum with what it may be.
+// bounded compares a figure of ferrum, or its ratio to the one of another
+// scenario, with what it may be.
 type bounded struct {
+	Over   string  `json:"over,omitempty"`
 	Median float64 `json:"median"`
 	judged
 }
@@ -93,11 +95,21 @@ func newResult(sc scenario, rows []row) result {
 		q.judged = judge(q.Median, sc.most[other.Proxy])
 		r.Ratios = append(r.Ratios, q)
 	}
-	if sc.atMost > 0 {
+	if sc.atMost > 0 && sc.over == "" {
 		value := rows[of].Median.of(sc.compare)
 		r.Bound = &bounded{Median: value, judged: judge(value, sc.atMost)}
 	}
 	return r
+}
+
+// boundOver compares ferrum with itself in a scenario before, if that ran.
+func (r *result) boundOver(sc scenario, before []result) {
+	for _, other := range before {
+		if other.Name == sc.over {
+			value := divide(r.Rows[0].Median.of(sc.compare), other.Rows[0].Median.of(sc.compare))
+			r.Bound = &bounded{Over: sc.over, Median: value, judged: judge(value, sc.atMost)}
+		}
+	}
 }
 
 // divide is a ratio that JSON can hold: 0 says that there is none.
@@ -153,6 +165,9 @@ func (r result) table() string {
 		fmt.Fprintf(w, "%s\t\n", r.verdict(row.Proxy))
 	}
 	_ = w.Flush() // to memory
+	if b := r.Bound; b != nil && b.Over != "" {
+		fmt.Fprintf(&out, "  %s: %.2f times what %s costs, %s\n", ferrumName, b.Median, b.Over, b.judged)
+	}
 	for _, row := range r.Rows {
 		out.WriteString(row.remarks())
 	}
@@ -175,7 +190,7 @@ func (r result) verdict(proxy string) string {
 			return fmt.Sprintf("%.2f\t%s", q.Median, q.judged)
 		}
 	}
-	if r.Bound != nil && proxy == ferrumName {
+	if r.Bound != nil && r.Bound.Over == "" && proxy == ferrumName {
 		return "\t" + r.Bound.judged.String()
 	}
 	return "\t"

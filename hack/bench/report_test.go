@@ -73,6 +73,24 @@ func TestIdleMemoryIsBounded(t *testing.T) {
 	}
 }
 
+func TestARetryIsBoundedByWhatARequestWithoutCosts(t *testing.T) {
+	of := func(name string, cpu float64) result {
+		return newResult(scenario{name: name, compare: cpuTime}, []row{{Proxy: ferrumName, Rounds: []sample{{CPU: cpu}}}})
+	}
+	sc := scenario{name: "retry", compare: cpuTime, over: "plain", atMost: 2.2}
+	for cpu, want := range map[float64]string{22: "2.20 times what plain costs, <= 2.20 met", 23: "2.30 times what plain costs, <= 2.20 MISSED"} {
+		r := of("retry", cpu)
+		r.boundOver(sc, []result{of("other", 1), of("plain", 10)})
+		if table := r.table(); !strings.Contains(table, want) {
+			t.Errorf("%v us: %s\nwant %q", cpu, table, want)
+		}
+	}
+	r := of("retry", 23)
+	if r.boundOver(sc, nil); r.Bound != nil {
+		t.Errorf("without the other scenario: %+v", r.Bound)
+	}
+}
+
 func TestTableSaysWhatWasMissedAndWhatIsDoubtful(t *testing.T) {
 	sc, rows := threeRounds()
 	rows[1].Rounds[0].Others, rows[1].Rounds[1].Others = 0.5, 0.5

@@ -59,8 +59,10 @@ type scenario struct {
 	compare metric
 	// most is how much of a peer's figure ferrum's may be, by the peer's name.
 	most map[string]float64
-	// atMost bounds ferrum's own figure; 0 = no bound.
+	// atMost bounds ferrum's own figure; 0 = no bound. With over, it bounds the
+	// ratio to ferrum's figure in the scenario of that name, if that ran before.
 	atMost float64
+	over   string
 }
 
 func (s scenario) title() string { return s.name }
@@ -88,6 +90,7 @@ func scenarios() []scenario {
 
 	retried := like("retry_get", "GET, 1 KiB, one of two backends always answers 503, one retry")
 	retried.retries, retried.conns, retried.most = true, 64, map[string]float64{"nginx": 1, "haproxy": 1}
+	retried.over, retried.atMost = healthy.name, 2.2
 
 	idle := like("idle_connections", "GET, 1 KiB, beside idle keep-alive connections")
 	idle.idle, idle.conns, idle.compare, idle.atMost = true, 8, idleMemory, 6
