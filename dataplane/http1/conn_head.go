@@ -8,11 +8,15 @@ import (
 // ReadRequest reads and parses the head of the next request. r's views stay
 // valid until Release. io.EOF says that the peer closed before a request
 // began; ErrTimeout that the deadline passed; an *Error that the bytes are not a
-// request: the connection is of no further use then.
+// request, ErrHeld that there is no room to wait for the rest of it: the connection
+// is of no further use then.
 func (c *Conn) ReadRequest(lim *Limits, r *Request, deadline time.Time) error {
 	for {
 		if done, err := c.BufferedRequest(lim, r); done || err != nil {
 			return err
+		}
+		if lim != nil && lim.MaxHeld > 0 && c.w > c.r && HeldBytes() > lim.MaxHeld {
+			return ErrHeld
 		}
 		if err := c.fillHead(deadline); err != nil {
 			return err

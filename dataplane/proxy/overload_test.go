@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/http1"
@@ -41,6 +43,37 @@ func TestAboveTheBudgetForBuffersNewRequestsAreTurnedAwayAndTheOthersGoOn(t *tes
 		wantStatuses(t, let, 200)
 		g.answer(1)
 		wantStatuses(t, b.flying(1), 200)
+	})
+}
+
+// Only requests that had their head whole were held against the budget: clients
+// that sent the first 60 KiB of one, and waited, held as much as they liked.
+func TestHeadsThatAreNotWholeAreHeldAgainstTheBudgetForBuffers(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		const budget = 256 << 10
+		b.restart(func(c *proxy.Config) { c.MaxBufferBytes = http1.HeldBytes() + budget })
+		b.httpBackend(backendAddr, echo)
+		b.apply(onePool(backendAddr))
+		before := http1.HeldBytes()
+		var turnedAway int
+		for range 20 {
+			c := b.dial()
+			c.send("GET / HTTP/1.1\r\n" + shopHost + "\r\n" + strings.Repeat("X-Fill: "+strings.Repeat("x", 1000)+"\r\n", 50))
+			synctest.Wait()
+			if held := http1.HeldBytes() - before; held > budget+64<<10 {
+				t.Fatalf("%d bytes are held", held)
+			}
+			b.sink.mu.Lock()
+			turnedAway = len(b.sink.records)
+			b.sink.mu.Unlock()
+			if turnedAway > 0 {
+				wantRefusal(t, b, c.read("GET"), 503, proxy.ReasonOverloaded)
+				break
+			}
+		}
+		if turnedAway == 0 {
+			t.Error("nobody was turned away")
+		}
 	})
 }
 

@@ -44,6 +44,8 @@ func (ex *exchange) receive() Reason {
 	case errors.As(err, &bad):
 		ex.failStatus, ex.detail = bad.Status, bad.Detail
 		return refusal(bad.Status)
+	case err == http1.ErrHeld:
+		return ReasonOverloaded
 	case err == http1.ErrTimeout:
 		return ReasonRequestHeaderTimeout
 	case err == io.EOF, err == http1.ErrInterrupted:

@@ -25,7 +25,9 @@ func (p *Proxy) Reconfigure(c Config) {
 	p.settings.Store(&settings{
 		trusted: c.Trusted,
 		clients: clients,
-		heads:   http1.Limits{MaxLine: clients.MaxRequestLine, MaxHeadBytes: clients.MaxHeaderBytes, MaxFields: clients.MaxHeaderFields},
+		heads: http1.Limits{
+			MaxLine: clients.MaxRequestLine, MaxHeadBytes: clients.MaxHeaderBytes, MaxFields: clients.MaxHeaderFields, MaxHeld: c.MaxBufferBytes,
+		},
 		buffers: c.MaxBufferBytes,
 	})
 	p.kept.SetLimit(cmp.Or(c.KeepBytes, DefaultKeepBytes))
