@@ -58,11 +58,13 @@ func TestTheTableExplainAndTheBackendNameTheSameRule(t *testing.T) {
 // answers with its own address.
 func memoryEngine(t *testing.T) (e *dataplane.Engine, dial func() net.Conn) {
 	n := memnet.New()
-	e = dataplane.New(dataplane.Config{Dial: func(addr netip.AddrPort, _ time.Duration) (net.Conn, error) {
+	dialUp := func(addr netip.AddrPort, _ time.Duration) (net.Conn, error) {
 		a, b := memnet.Pipe(netip.MustParseAddrPort("192.0.2.1:1"), addr)
 		go answerWithAddress(b, addr)
 		return a, nil
-	}})
+	}
+	// A request that has its answer may not have ended yet when the drain begins.
+	e = dataplane.New(dataplane.Config{Dial: dialUp, DrainTimeout: 20 * time.Second})
 	front := netip.MustParseAddrPort("192.0.2.80:80")
 	l := n.Listen(front)
 	go e.Serve(l)

@@ -77,19 +77,10 @@ func TestEachFailureHasItsStatusItsLogLineAndItsMetric(t *testing.T) {
 // failingPlan has a rule that is fine, one whose endpoint refuses connections
 // and one whose endpoint accepts them and says nothing.
 func failingPlan(t *testing.T) plan.Plan {
-	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = silent.Close() })
-	refuses, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = refuses.Close()
+	silent := listenTCP(t)
 	route := &plan.Route{Namespace: "shop", Name: "shop", Hostnames: []string{"shop.example.com"}}
 	p := plan.Plan{Routes: []*plan.Route{route}}
-	for path, l := range map[string]net.Listener{"/refused": refuses, "/silent": silent, "/": silent} {
+	for path, addr := range map[string]netip.AddrPort{"/refused": unusedAddr(t), "/silent": addrOf(silent), "/": addrOf(silent)} {
 		name := "rule" + strings.ReplaceAll(path, "/", "-")
 		key := plan.PoolKey{Namespace: "shop", Service: name, Port: 80}
 		route.Rules = append(route.Rules, plan.Rule{
@@ -99,7 +90,6 @@ func failingPlan(t *testing.T) plan.Plan {
 			Timeouts: plan.Timeouts{Connect: 3 * time.Second, ResponseHeader: 50 * time.Millisecond},
 			Limits:   plan.Limits{MaxRequestBodyBytes: 1000},
 		})
-		addr := netip.MustParseAddrPort(l.Addr().String())
 		p.Pools = append(p.Pools, plan.Pool{Key: key, Endpoints: []plan.Endpoint{{Addr: addr}}})
 	}
 	return p

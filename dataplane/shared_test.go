@@ -46,7 +46,7 @@ func replicate(t *testing.T, redis string) *replicated {
 	r := &replicated{t: t}
 	for range replicas {
 		e := dataplane.New(dataplane.Config{
-			HTTP: "127.0.0.1:0", Log: logr.Discard(),
+			HTTP: "127.0.0.1:0", Log: logr.Discard(), DrainTimeout: 20 * time.Second,
 			Shared: shared.Config{Address: redis, Timeout: time.Second},
 		})
 		e.SetReplicas(replicas)

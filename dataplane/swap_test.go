@@ -115,7 +115,7 @@ func swapPlan(g int, addrs []netip.AddrPort) plan.Plan {
 				Name:     fmt.Sprintf("g%d", g),
 				Matches:  []plan.Match{{Path: plan.PathMatch{Type: plan.PathPrefix, Value: "/"}}},
 				Legs:     []plan.Leg{{Weight: 1, Pool: key}},
-				Timeouts: plan.Timeouts{Connect: 3 * time.Second, ResponseHeader: 60 * time.Second},
+				Timeouts: plan.Timeouts{Connect: 60 * time.Second, ResponseHeader: 60 * time.Second},
 			}},
 		}},
 		Pools: []plan.Pool{{Key: key, Endpoints: []plan.Endpoint{{Addr: addrs[g%len(addrs)]}}}},

@@ -258,6 +258,7 @@ func TestARetryThatFindsNoRoomElsewhereLeavesTheAnswerAsItIs(t *testing.T) {
 		b.apply(p)
 		first := b.flying(1)
 		a := b.dial().get("GET / HTTP/1.1", shopHost)
+		synctest.Wait() // a request leaves after its answer
 		if a.StatusCode != 503 || a.body != "" || b.thePool().Breaker.Inside() != 1 {
 			t.Errorf("%d %q with %d inside", a.StatusCode, a.body, b.thePool().Breaker.Inside())
 		}

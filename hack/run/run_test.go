@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -90,17 +91,23 @@ func (o *output) wait(t *testing.T, what string, ended <-chan error) {
 	}
 }
 
-// freePorts returns loopback addresses on which nothing listens.
+var lastPort = 26000 + rand.IntN(5000) // that freePorts has tried
+
+// freePorts returns loopback addresses on which nothing listens, others each time.
+// It may take a build until somebody does: who asks for any port meanwhile, as
+// tests of other packages do, gets one that is higher.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
 	var all []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+	for tries := 0; len(all) < n; tries++ {
+		lastPort++
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", lastPort))
+		if err == nil {
+			defer l.Close()
+			all = append(all, l.Addr().String())
+		} else if tries > 100 {
 			t.Fatal(err)
 		}
-		defer l.Close()
-		all = append(all, l.Addr().String())
 	}
 	return all
 }
