@@ -37,12 +37,14 @@ type race struct {
 type lane struct {
 	ex      *exchange
 	settled chan<- *lane
+	trial   bool // of its endpoint
 
-	mu     sync.Mutex
-	over   bool        // settled or canceled, whatever came first
-	conn   *http1.Conn // to close when it is canceled; nil: there is none yet
-	reason Reason      // that it settled with
-	fail   failure
+	mu       sync.Mutex
+	over     bool        // settled, or the race goes on without it, whatever came first
+	canceled bool        // after over
+	conn     *http1.Conn // to close when it is canceled; nil: there is none
+	reason   Reason      // that it settled with
+	fail     failure
 }
 
 // hedged reports whether the rule may send this request to two endpoints at a
@@ -64,7 +66,7 @@ func (ex *exchange) race() (Reason, failure) {
 		case l := <-r.settled:
 			if r.took(l) {
 				l = r.best(l)
-				r.stop() // before anything else is waited for
+				r.overtake() // before anything else is waited for
 				return ex.adopt(l)
 			}
 		case <-hedge.C:
@@ -91,7 +93,7 @@ func (r *race) start() *lane {
 	x.out = append(x.out[:0], ex.out...)
 	x.turn, ex.turn = ex.turn, upstream.Turn{}
 	x.inPool, ex.inPool = ex.inPool, nil
-	l := &lane{ex: x, settled: r.settled}
+	l := &lane{ex: x, settled: r.settled, trial: x.turn.Trial()}
 	go l.run()
 	return l
 }
@@ -172,6 +174,17 @@ func (r *race) best(last *lane) *lane {
 	return last
 }
 
+// overtake is for what still runs when there is an answer.
+func (r *race) overtake() {
+	for i, l := range r.running {
+		if l != nil && l.trial {
+			r.running[i] = nil
+			l.overtake()
+		}
+	}
+	r.stop()
+}
+
 // stop cancels what runs, and ends what nobody has taken.
 func (r *race) stop() {
 	for i, l := range r.running {
@@ -249,25 +262,23 @@ func (l *lane) connected() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conn = l.ex.up
-	return !l.over
+	return !l.canceled
 }
 
-// settle gives the lane to the race, unless it was canceled.
+// settle gives the lane to the race, unless that goes on without it.
 func (l *lane) settle(reason Reason, f failure) {
 	l.mu.Lock()
-	canceled := l.over
-	if !canceled {
-		l.over, l.reason, l.fail = true, reason, f
-	}
+	late, canceled := l.over, l.canceled
+	l.over, l.conn, l.reason, l.fail = true, nil, reason, f
 	l.mu.Unlock()
-	if canceled {
-		if l.ex.up != nil {
-			reason = ReasonClientGone
-		} // else the connect has ended by itself, and that does speak of the endpoint
-		l.end(reason)
-		return
+	switch {
+	case !late:
+		l.settled <- l
+	case canceled && l.ex.up != nil:
+		l.end(ReasonClientGone)
+	default: // a trial, or the connect has ended by itself, and that does speak of the endpoint
+		l.end(l.verdict())
 	}
-	l.settled <- l
 }
 
 // stop cancels the lane, whose goroutine ends it; or ends it when it has settled
@@ -276,12 +287,39 @@ func (l *lane) stop() {
 	l.mu.Lock()
 	settled := l.over
 	l.over = true
-	if !settled && l.conn != nil {
-		_ = l.conn.Close() // whatever it says, nobody reads it any more
-	}
+	l.cancel()
 	l.mu.Unlock()
 	if settled {
 		l.end(l.verdict())
+	}
+}
+
+// overtake is stop for the trial of an endpoint that the hedge was faster than. It
+// goes on to the head of its response, or until it fails, which the timeouts of the
+// rule see to: a trial that is canceled says nothing, so that an endpoint that is
+// slower than HedgeAfter would never come back, nor one that hangs be found out.
+func (l *lane) overtake() {
+	l.mu.Lock()
+	settled := l.over
+	l.over = true
+	l.mu.Unlock()
+	if settled {
+		l.end(l.verdict())
+		return
+	}
+	time.AfterFunc(upstream.TrialLimit, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.cancel()
+	})
+}
+
+// cancel closes the connection, if there still is one: whatever comes on it, nobody
+// reads it any more. mu is held.
+func (l *lane) cancel() {
+	l.canceled = true
+	if l.conn != nil {
+		_ = l.conn.Close()
 	}
 }
 

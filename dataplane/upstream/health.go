@@ -57,9 +57,9 @@ type health struct {
 const (
 	// trialPause is the time between two trials of which the first said nothing.
 	trialPause = time.Second
-	// trialLimit is how long a trial keeps other requests from being one: it may
+	// TrialLimit is how long a trial keeps other requests from being one: it may
 	// be an upload of hours.
-	trialLimit = 2 * time.Minute
+	TrialLimit = 2 * time.Minute
 )
 
 // phase is what requests say.
@@ -130,7 +130,7 @@ func jitter(d time.Duration) time.Duration {
 }
 
 // try makes the next request the trial.
-func (h *health) try(now time.Time) { h.phase, h.until = probing, now.Add(trialLimit) }
+func (h *health) try(now time.Time) { h.phase, h.until = probing, now.Add(TrialLimit) }
 
 // release gives the trial up undecided: another request may be it, a little
 // later. Clients that do not wait for a silent endpoint would else be sent to it

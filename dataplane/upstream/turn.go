@@ -22,6 +22,10 @@ type Turn struct {
 	asked  bool // the latency of its answer is waited for
 }
 
+// Trial reports whether the request is the one that decides about an endpoint whose
+// ejection is over, and has not done so yet.
+func (t *Turn) Trial() bool { return t.trial }
+
 // hold counts a request as in flight.
 func (e *Endpoint) hold() Turn {
 	e.load.inFlight.Add(1)
