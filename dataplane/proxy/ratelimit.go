@@ -61,9 +61,10 @@ func (l *rateLimit) take(key []byte, now time.Time, replicas int) limit.Verdict 
 // limitRate takes a token of each rate limit of the rule. What a later one refuses
 // has cost a token of those before it: the client did ask.
 func (ex *exchange) limitRate() Reason {
+	began := ex.now
 	for i := range ex.rule.rates {
 		l := &ex.rule.rates[i]
-		v := ex.takeToken(l)
+		v := ex.takeToken(l, began)
 		if l.DryRun {
 			ex.wouldLimit = ex.wouldLimit || !v.OK
 			continue
@@ -80,13 +81,14 @@ func (ex *exchange) limitRate() Reason {
 }
 
 // takeToken takes a token of a rate limit: of the buckets that all replicas have in
-// common, if it is theirs and they can be reached, else of the process's own.
-func (ex *exchange) takeToken(l *rateLimit) limit.Verdict {
+// common, if it is theirs and they can be reached, else of the process's own. began
+// is when the first one of the request was taken.
+func (ex *exchange) takeToken(l *rateLimit, began time.Time) limit.Verdict {
 	key := ex.limitKey(&l.Key)
 	if !l.Cluster || ex.p.shared == nil {
 		return l.take(key, ex.now, ex.p.Replicas())
 	}
-	v, ok := ex.p.shared.Take(l.shared, l.rate(), key, ex.now)
+	v, ok := ex.p.shared.Take(l.shared, l.rate(), key, began, ex.now)
 	ex.now = time.Now() // it may have waited
 	if !ok {
 		return l.take(key, ex.now, ex.p.Replicas())

@@ -19,12 +19,14 @@ type counter struct {
 	slow  time.Duration
 	says  limit.Verdict
 	asked []string
+	waits []time.Duration // since the request took its first token
 }
 
-func (c *counter) Take(name string, r limit.Rate, key []byte, _ time.Time) (limit.Verdict, bool) {
+func (c *counter) Take(name string, r limit.Rate, key []byte, began, now time.Time) (limit.Verdict, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = append(c.asked, fmt.Sprintf("%s %v %q", name, r, key))
+	c.waits = append(c.waits, now.Sub(began))
 	time.Sleep(c.slow)
 	return c.says, !c.down
 }
@@ -141,6 +143,23 @@ func TestWaitingForTheSharedCounterCountsForTheRequestTimeout(t *testing.T) {
 		p.Routes[0].Rules[0].Timeouts.Request = 20 * time.Millisecond
 		b.apply(p)
 		wantFailure(t, b, b.dial().get("GET / HTTP/1.1", shopHost), 504, proxy.ReasonRequestTimeout)
+	})
+}
+
+// Each limit of a rule waited for the shared counter as long as if it was the only one.
+func TestTheSharedCounterKnowsHowLongTheLimitsOfARequestHaveWaited(t *testing.T) {
+	c := &counter{says: limit.Verdict{OK: true}, slow: 30 * time.Millisecond}
+	shareBubble(t, c, func(t *testing.T, b *bed) {
+		own, all := perMinute(6, plan.LimitByRoute, ""), ofCluster(perMinute(6, plan.LimitByRoute, ""))
+		b.apply(rated(own, all, all, own, all))
+		p := b.dial()
+		for range 2 {
+			p.get("GET / HTTP/1.1", shopHost)
+			time.Sleep(time.Minute)
+		}
+		if got := fmt.Sprint(c.waits); got != "[0s 30ms 60ms 0s 30ms 60ms]" {
+			t.Errorf("they had waited %s", got)
+		}
 	})
 }
 

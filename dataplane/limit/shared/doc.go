@@ -22,7 +22,12 @@
 // then on Take says at once that it does not know, until a probe, made each
 // second in the background, has found that the script can be run in time. So what
 // does not answer costs no request its time but those that are on their way to it
-// when it is noticed.
+// when it is noticed, and each of these Config.Timeout at most, however many limits
+// it has. A call that had little of that left, or found no connection, and failed for
+// want of time says nothing of Redis.
+//
+// A probe first makes all connections, one after the other: no request waits for that,
+// and a Redis that comes back is not met by a crowd.
 //
 // # Concurrency
 //

@@ -76,11 +76,17 @@ func newClient(c Config) *client {
 		Addr: c.Address, DB: c.Database, TLSConfig: c.TLS,
 		Protocol:        2, // all that is needed, and every version has it
 		DisableIdentity: true,
-		PoolSize:        max(64, 10*runtime.GOMAXPROCS(0)),
+		// All connections are made by connect, and stay. Those that are lost later
+		// are made anew by requests, a few at a time.
+		PoolSize: poolSize(), MaxConcurrentDials: 4, ConnMaxIdleTime: -1,
+		ReadBufferSize: 4 << 10, WriteBufferSize: 4 << 10,
 		// One try: a second one could take a second token, and who waits is a
 		// request.
 		MaxRetries: -1, DialerRetries: 1, DialTimeout: dialTimeout,
-		ContextTimeoutEnabled: true, ReadTimeout: c.timeout(), WriteTimeout: c.timeout(), PoolTimeout: c.timeout(),
+		ContextTimeoutEnabled: true, ReadTimeout: c.timeout(), WriteTimeout: c.timeout(),
+		// So that who waits for a connection in vain learns that before its time is
+		// up, which would speak against Redis.
+		PoolTimeout:              c.timeout() / 2,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 	if c.Credentials != nil {
@@ -91,7 +97,37 @@ func newClient(c Config) *client {
 	return cl
 }
 
-func (c *client) ping(ctx context.Context) error { return c.redis.Load().Ping(ctx).Err() }
+// poolSize is how many connections there are: as many calls as can be under way at
+// a time. With one of them Redis answers some 1,000 a second even when it is a
+// millisecond away.
+func poolSize() int { return max(32, 4*runtime.GOMAXPROCS(0)) }
+
+// connect makes all connections of the pool, one after the other: a Redis that comes
+// back would else get as many at once as there are requests, of all replicas at the
+// same time, and requests would wait for handshakes.
+func (c *client) connect(ctx context.Context) error {
+	from, made := c.redis.Load(), make([]*redis.Conn, 0, c.options.PoolSize)
+	defer func() {
+		for _, conn := range made {
+			_ = conn.Close() // which gives it to the pool
+		}
+	}()
+	for range c.options.PoolSize {
+		conn := from.Conn()
+		made = append(made, conn)
+		if err := ping(ctx, conn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ping makes a connection, if it is not made yet.
+func ping(ctx context.Context, conn *redis.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	return conn.Ping(ctx).Err()
+}
 
 // renew has all connections made anew: those that there are may lead to a server
 // that is gone, or is no primary any more.

@@ -3,15 +3,12 @@
 package shared
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/go-logr/logr"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit/shared/redistest"
@@ -20,17 +17,17 @@ import (
 // slow is a rate that gives nothing back in the time of a test.
 var slow = limit.Rate{Count: 3, Period: 24 * time.Hour, Burst: 3}
 
+func takeSlow(s *Store) (limit.Verdict, bool) {
+	now := time.Now()
+	return s.Take("a", slow, nil, now, now)
+}
+
 // newTestClient returns a client that a slow machine does not time out.
 func newTestClient(t *testing.T, c Config) *client {
 	t.Helper()
 	cl := newClient(c.patient())
 	t.Cleanup(cl.close)
 	return cl
-}
-
-func (c Config) patient() Config {
-	c.Timeout, c.Log = 20*time.Second, logr.Discard()
-	return c
 }
 
 func (c *client) mustTake(t *testing.T, bucket string, r limit.Rate) limit.Verdict {
@@ -176,37 +173,11 @@ func TestKeysHaveThePrefixAndTheLimitAndNothingOfTheRequest(t *testing.T) {
 	}
 }
 
-// running is a Store over a Redis, with Run.
-func running(t *testing.T, c Config) *Store {
-	t.Helper()
-	s := New(c)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); s.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
-	return s
-}
-
-// eventually asks again and again.
-func eventually(t *testing.T, what string, yes func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
-	for !yes() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("never became true: %s", what)
-		}
-	}
-}
-
 func TestAfterRedisWasKilledNobodyAsksUntilItIsBack(t *testing.T) {
 	server := redistest.Start(t)
 	s := running(t, Config{Address: server.Addr()}.patient())
 	eventually(t, "it is found", s.Up)
-	take := func() bool { _, ok := s.Take("a", slow, nil, time.Now()); return ok }
+	take := func() bool { _, ok := takeSlow(s); return ok }
 	if !take() {
 		t.Fatal("it does not answer")
 	}
@@ -231,7 +202,7 @@ func TestOfARedisThatHangsOneRequestWaitsForItsTimeout(t *testing.T) {
 	server.Hang()
 	defer server.Resume()
 	for range 1000 {
-		if _, ok := s.Take("a", slow, nil, time.Now()); ok {
+		if _, ok := takeSlow(s); ok {
 			t.Fatal("a Redis that hangs has answered")
 		}
 	}
@@ -276,4 +247,27 @@ func BenchmarkTake(b *testing.B) {
 	}
 	bytes := c.redis.Load().MemoryUsage(b.Context(), c.bucket("shop/web/all/0:1000000/1s/1000000:ClientIP", key)).Val()
 	b.ReportMetric(float64(bytes), "bytes/bucket")
+}
+
+// What docs/operations.md says of Redis' memory.
+func TestARedisThatIsFullGoesByItsPolicy(t *testing.T) {
+	fill := func(s *Store) (unknown int) {
+		long := strings.Repeat("a", 2000) // so that some thousand fill it
+		for i := range 3000 {
+			if now := time.Now(); s.Up() {
+				if _, ok := s.Take(long, slow, fmt.Append(nil, i), now, now); !ok {
+					unknown++
+				}
+			}
+		}
+		return unknown
+	}
+	for policy, up := range map[string]bool{"volatile-ttl": true, "noeviction": false} {
+		server := redistest.Start(t, "--maxmemory", "4mb", "--maxmemory-policy", policy)
+		s := running(t, Config{Address: server.Addr()}.patient())
+		eventually(t, "it is found", s.Up)
+		if unknown := fill(s); s.Up() != up || (unknown == 0) != up {
+			t.Errorf("%s: %d calls failed, and it is asked: %t", policy, unknown, s.Up())
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -47,8 +48,8 @@ type Stats struct {
 type server interface {
 	// take takes a token of a bucket, which is made when there is none.
 	take(ctx context.Context, bucket string, r limit.Rate) (limit.Verdict, error)
-	// ping makes a connection, unless there is one.
-	ping(ctx context.Context) error
+	// connect makes the connections that calls are made on.
+	connect(ctx context.Context) error
 	// renew makes all connections anew.
 	renew()
 	// bucket returns the name of a bucket.
@@ -82,8 +83,9 @@ func newStore(s server, c Config) *Store {
 func (s *Store) Up() bool { return s.up.Load() }
 
 // Take implements limit.Shared.
-func (s *Store) Take(name string, r limit.Rate, key []byte, now time.Time) (v limit.Verdict, ok bool) {
-	if !s.up.Load() {
+func (s *Store) Take(name string, r limit.Rate, key []byte, began, now time.Time) (v limit.Verdict, ok bool) {
+	left := s.timeout - now.Sub(began)
+	if left <= 0 || !s.up.Load() {
 		s.Stats.Unknown.Add(1)
 		return v, false
 	}
@@ -92,11 +94,12 @@ func (s *Store) Take(name string, r limit.Rate, key []byte, now time.Time) (v li
 		s.Stats.Remembered.Add(1)
 		return v, true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), left)
 	defer cancel()
 	v, err := s.server.take(ctx, s.server.bucket(name, key), r)
 	if err != nil {
-		if err != errBusy {
+		// A call that had little of the time left says nothing when that is up.
+		if err != errBusy && (left > s.timeout/2 || !isTimeout(err)) {
 			s.fail(err)
 		}
 		s.Stats.Unknown.Add(1)
@@ -107,6 +110,11 @@ func (s *Store) Take(name string, r limit.Rate, key []byte, now time.Time) (v li
 		s.refused.add(id, v, now)
 	}
 	return v, true
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
 }
 
 // fail ends being up.
@@ -160,12 +168,10 @@ func (s *Store) Run(ctx context.Context) {
 	}
 }
 
-// probe does what a request would, with a bucket that is this process's own, on a
-// connection that may take its time to come.
+// probe does what a request would, with a bucket that is this process's own, on
+// connections that may take their time to come.
 func (s *Store) probe(ctx context.Context, bucket []byte) error {
-	dial, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	if err := s.server.ping(dial); err != nil {
+	if err := s.server.connect(ctx); err != nil {
 		return err
 	}
 	call, cancel := context.WithTimeout(ctx, s.timeout)

@@ -18,14 +18,15 @@ import (
 // script is a server that does as it is told. Its fields are for what runs in
 // locked.
 type script struct {
-	mu     sync.Mutex
-	refuse limit.Verdict // what take says, unless it is zero
-	err    error
-	hangs  bool // until the caller gives up
-	pings  int
-	takes  int // without those of probes
-	closed bool
-	said   []string // the log of the Store
+	mu       sync.Mutex
+	refuse   limit.Verdict // what take says, unless it is zero
+	err      error
+	hangs    bool          // until the caller gives up
+	after    time.Duration // that it takes to answer
+	connects int
+	takes    int // without those of probes
+	closed   bool
+	said     []string // the log of the Store
 }
 
 func (s *script) locked(f func()) {
@@ -35,18 +36,26 @@ func (s *script) locked(f func()) {
 }
 
 func (s *script) answer(ctx context.Context, count func()) (err error) {
-	hangs := false
-	s.locked(func() { count(); hangs, err = s.hangs, s.err })
-	if hangs {
-		<-ctx.Done()
-		return ctx.Err()
+	after := time.Duration(0)
+	s.locked(func() {
+		count()
+		if after, err = s.after, s.err; s.hangs {
+			after = time.Hour
+		}
+	})
+	if after > 0 {
+		select {
+		case <-time.After(after):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	return err
 }
 
-func (s *script) ping(ctx context.Context) error { return s.answer(ctx, func() { s.pings++ }) }
-func (s *script) renew()                         {}
-func (s *script) close()                         { s.locked(func() { s.closed = true }) }
+func (s *script) connect(ctx context.Context) error { return s.answer(ctx, func() { s.connects++ }) }
+func (s *script) renew()                            {}
+func (s *script) close()                            { s.locked(func() { s.closed = true }) }
 
 func (s *script) bucket(name string, key []byte) string { return name + ":" + string(key) }
 
@@ -98,9 +107,45 @@ func TestThatNoConnectionIsFreeSaysNothingOfRedis(t *testing.T) {
 	r := &script{}
 	inBubble(t, r, func(t *testing.T, s *Store) {
 		r.locked(func() { r.err = errBusy })
-		if _, ok := s.Take("a", limit.Rate{}, nil, time.Now()); ok || !s.Up() {
+		if _, ok := ask(s, ""); ok || !s.Up() {
 			t.Errorf("answered: %v, still asked: %v", ok, s.Up())
 		}
+	})
+}
+
+// Several limits of one request waited for the whole timeout each.
+func TestTheLimitsOfARequestWaitTogetherNoLongerThanOne(t *testing.T) {
+	r := &script{}
+	inBubble(t, r, func(t *testing.T, s *Store) {
+		request := func(want string) {
+			t.Helper()
+			got, began := "", time.Now()
+			for range 4 {
+				_, ok := s.Take("a", limit.Rate{}, nil, began, time.Now())
+				got += fmt.Sprint(ok, " ", time.Since(began), " ")
+			}
+			if got += fmt.Sprint(s.Up()); got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
+			}
+		}
+		r.locked(func() { r.after = 30 * time.Millisecond })
+		request("true 30ms false 50ms false 50ms false 50ms true") // too slow for two, which says nothing against it
+		r.locked(func() { r.after = 20 * time.Millisecond })
+		request("true 20ms true 40ms false 50ms false 50ms true")
+		r.locked(func() { r.hangs = true })
+		request("false 50ms false 50ms false 50ms false 50ms false")
+		r.locked(func() { r.hangs, r.after = false, 0 })
+		time.Sleep(4 * time.Second)
+		r.locked(func() { r.after = 20 * time.Millisecond })
+		began := time.Now()
+		if _, ok := s.Take("a", limit.Rate{}, nil, began, time.Now()); !ok {
+			t.Fatal("it is not back")
+		}
+		r.locked(func() { r.hangs = true })
+		if _, ok := s.Take("a", limit.Rate{}, nil, began, time.Now()); ok || s.Up() || time.Since(began) != DefaultTimeout {
+			t.Errorf("answered %t after %v, and is asked: %t", ok, time.Since(began), s.Up())
+		}
+		r.locked(func() { r.hangs = false })
 	})
 }
 
@@ -109,7 +154,7 @@ func inBubble(t *testing.T, r *script, f func(t *testing.T, s *Store)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore(r, Config{Log: funcr.New(func(_, args string) { r.locked(func() { r.said = append(r.said, args) }) }, funcr.Options{})})
-		if _, ok := s.Take("a", limit.Rate{}, nil, time.Now()); ok || s.Up() {
+		if _, ok := ask(s, ""); ok || s.Up() {
 			t.Error("it answers before it runs")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -126,18 +171,19 @@ func inBubble(t *testing.T, r *script, f func(t *testing.T, s *Store)) {
 }
 
 func ask(s *Store, key string) (limit.Verdict, bool) {
-	return s.Take("a", limit.Rate{}, []byte(key), time.Now())
+	now := time.Now()
+	return s.Take("a", limit.Rate{}, []byte(key), now, now)
 }
 
 func TestItIsUpWhenAProbeHasSucceededAndSaysEachChangeOnce(t *testing.T) {
 	r := &script{err: errors.New("refused")}
 	inBubble(t, r, func(t *testing.T, s *Store) {
-		want := func(when string, pings, takes, said int) {
+		want := func(when string, connects, takes, said int) {
 			t.Helper()
 			synctest.Wait()
 			r.locked(func() {
-				if r.pings != pings || r.takes != takes || len(r.said) != said {
-					t.Errorf("%s: %d pings, %d takes, log %q; want %d, %d, %d", when, r.pings, r.takes, r.said, pings, takes, said)
+				if r.connects != connects || r.takes != takes || len(r.said) != said {
+					t.Errorf("%s: %d connects, %d takes, log %q; want %d, %d, %d", when, r.connects, r.takes, r.said, connects, takes, said)
 				}
 			})
 		}
@@ -259,7 +305,7 @@ func TestARefusalThatIsRememberedAllocatesNothing(t *testing.T) {
 	s.up.Store(true)
 	now, key := time.Now(), []byte("203.0.113.7")
 	s.refused.add(s.refused.id("a", key), limit.Verdict{RetryAfter: time.Second}, now)
-	if n := testing.AllocsPerRun(1000, func() { s.Take("a", limit.Rate{}, key, now) }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { s.Take("a", limit.Rate{}, key, now, now) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 	if s.Stats.Remembered.Load() < 1000 {
