@@ -17,6 +17,10 @@ type retries struct {
 	class  retry.Class
 	spent  int       // retries that the budget paid for
 	unsent int       // the others
+	// unsentFor is what the attempts have taken that no endpoint can have processed;
+	// began is when the last attempt, or race, did.
+	unsentFor time.Duration
+	began     time.Time
 	total  time.Time // when the policy's total timeout passes; zero: none
 	fresh  bool      // no kept connection is to be used
 	// committed: a 1xx response went to the client.
@@ -53,6 +57,7 @@ func (ex *exchange) forward() Reason {
 	for {
 		var reason Reason
 		var f failure
+		ex.began = ex.now
 		if p.HedgeAfter > 0 && ex.hedged() {
 			reason, f = ex.race()
 		} else {
@@ -105,7 +110,7 @@ func (ex *exchange) decide(p *plan.Retry, f failure, reason Reason) (retry.Decis
 	}
 	s := retry.State{
 		Class: ex.class, Sent: f.sent, Committed: ex.committed, Outcome: f.outcome, Status: ex.res.Status,
-		Retries: ex.spent, Unsent: ex.unsent, Fresh: ex.fresh,
+		Retries: ex.spent, Unsent: ex.unsent, Connect: ex.rule.timeouts.Connect, Fresh: ex.fresh,
 		Untried: ex.leg.pool.HasAnother(&ex.tried), Random: rand.Uint64(),
 	}
 	s.Deadline = ex.deadline
@@ -120,10 +125,13 @@ func (ex *exchange) decide(p *plan.Retry, f failure, reason Reason) (retry.Decis
 			return retry.Decision{}, ex.uploadErr
 		}
 		ex.now = time.Now()
+		if f.sent == retry.SentNone {
+			ex.unsentFor += ex.now.Sub(ex.began)
+		}
 	} else if p.HonorRetryAfter {
 		s.RetryAfter = ex.retryAfter()
 	}
-	s.Body, s.Now = ex.body(), ex.now
+	s.Body, s.Now, s.UnsentFor = ex.body(), ex.now, ex.unsentFor
 	d := retry.Decide(p, &s)
 	if d.Spend && !ex.leg.pool.Budget.Withdraw(ex.now) {
 		d = d.Unfunded()

@@ -13,6 +13,11 @@ import (
 // than one request in a thousand fails for that.
 const maxUnsent = 10
 
+// unsentTimeouts is how many connect timeouts what was never processed is tried
+// elsewhere for. Endpoints that refuse take none of it; of those that hang, it is
+// as many as a client may still wait for.
+const unsentTimeouts = 3
+
 // gatewayTimeout is the status that a timeout of an attempt counts as.
 const gatewayTimeout = 504
 
@@ -32,6 +37,9 @@ type State struct {
 	// Retries and Unsent count the decisions for this request so far: Retries
 	// those that spent the budget, Unsent the others.
 	Retries, Unsent int
+	// UnsentFor is what the attempts that were never processed have taken, this one
+	// included; Connect is the connect timeout, zero when there is none.
+	UnsentFor, Connect time.Duration
 	// Untried: the pool has an endpoint for this request that was not tried.
 	Untried bool
 	// Fresh: an earlier decision asked for a new connection, so this attempt did
@@ -84,8 +92,11 @@ func Decide(p *plan.Retry, s *State) Decision {
 
 // decideUnsent is Decide for what no endpoint has processed.
 func decideUnsent(s *State) Decision {
-	if s.Unsent >= maxUnsent {
+	switch {
+	case s.Unsent >= maxUnsent:
 		return stop(WhyAttempts)
+	case s.Connect > 0 && s.UnsentFor >= unsentTimeouts*s.Connect:
+		return stop(WhyDeadline)
 	}
 	return s.start(s.place(WhyUnsent), 0)
 }

@@ -191,7 +191,19 @@ func TestADecisionForWhatUsersKnow(t *testing.T) {
 		"stale under GET at the only one": {plan.Retry{}, with(func(s *State) { s.Outcome, s.Untried = OutcomeStale, false }), "2 stale"},
 		"stale under POST":                {plan.Retry{}, with(func(s *State) { s.Outcome, s.Class = OutcomeStale, Unsafe }), "0 policy"},
 		"stale under POST, unsent":        {plan.Retry{}, with(func(s *State) { s.Outcome, s.Sent, s.Class, s.Untried = OutcomeStale, SentNone, Unsafe, false }), "2 unsent"},
-		"POST and GOAWAY":                 {plan.Retry{}, with(func(s *State) { s.Outcome, s.Class, s.Body = OutcomeUnprocessed, Unsafe, BodyKept }), "1 unsent"},
+		"POST refused by all, for long": {plan.Retry{}, with(func(s *State) {
+			s.Outcome, s.Sent, s.Class, s.UnsentFor, s.Connect = OutcomeConnect, SentNone, Unsafe, 9*time.Second, 3*time.Second
+		}), "0 deadline"},
+		"POST refused by all, not yet for long": {plan.Retry{}, with(func(s *State) {
+			s.Outcome, s.Sent, s.Class, s.UnsentFor, s.Connect = OutcomeConnect, SentNone, Unsafe, 9*time.Second-1, 3*time.Second
+		}), "1 unsent"},
+		"POST refused by all, without a connect timeout": {plan.Retry{}, with(func(s *State) {
+			s.Outcome, s.Sent, s.Class, s.UnsentFor = OutcomeConnect, SentNone, Unsafe, time.Hour
+		}), "1 unsent"},
+		"a 503 of GET after endpoints that hung": {usual(plan.RetrySafe), with(func(s *State) {
+			s.Outcome, s.Status, s.UnsentFor, s.Connect = OutcomeStatus, 503, time.Hour, time.Second
+		}), "1 status"},
+		"POST and GOAWAY": {plan.Retry{}, with(func(s *State) { s.Outcome, s.Class, s.Body = OutcomeUnprocessed, Unsafe, BodyKept }), "1 unsent"},
 		"Retry-After beyond the deadline": {usual(plan.RetrySafe), with(func(s *State) {
 			s.Outcome, s.Status, s.RetryAfter, s.Deadline = OutcomeStatus, 503, 5*time.Second, noon.Add(5*time.Second)
 		}), "0 retry_after"},
