@@ -34,12 +34,16 @@ func clusterSource(c *Config, engine *dataplane.Engine, token string, transition
 	}
 	cfg.UserAgent = "ferrum/" + currentVersion()
 	var applier controllers.Applier = engine
+	replicas := engine.SetReplicas
 	var kept *keeper
 	if dir := c.Snapshot.Directory; dir != "" {
 		if kept, err = newKeeper(dir, cfg, engine.Apply, crmetrics.Registry, log); err != nil {
 			return nil, err
 		}
 		applier = kept
+		if c.Replicas.Service != "" {
+			kept.replicas, replicas = engine.SetReplicas, kept.setReplicas
+		}
 	}
 	source := func(ctx context.Context) error {
 		o := controllers.Options{
@@ -53,7 +57,7 @@ func clusterSource(c *Config, engine *dataplane.Engine, token string, transition
 			LeaseNamespace: leaseNamespace(os.Getenv("POD_NAMESPACE"), podNamespaceFile),
 		}
 		if ns, name, ok := strings.Cut(c.Replicas.Service, "/"); ok {
-			o.ReplicasOf, o.Replicas = types.NamespacedName{Namespace: ns, Name: name}, engine.SetReplicas
+			o.ReplicasOf, o.Replicas = types.NamespacedName{Namespace: ns, Name: name}, replicas
 			if port, ok := adminPort(c.Admin.Address); ok {
 				o.Peers = controllers.NewAdminPorts(port, token, nil)
 			}

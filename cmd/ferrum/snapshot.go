@@ -36,13 +36,17 @@ const (
 // server cannot be reached or gives nothing to serve. The first plan of the
 // controllers ends that.
 type keeper struct {
-	apply   func(plan.Plan) error
-	answers func(context.Context) bool // the API server does
-	store   *planfile.Store
-	log     logr.Logger
-	inUse   prometheus.Gauge
+	apply func(plan.Plan) error
+	// replicas is told how many replicas of the proxy are ready; nil: nobody wants
+	// to know.
+	replicas func(n int)
+	answers  func(context.Context) bool // the API server does
+	store    *planfile.Store
+	log      logr.Logger
+	inUse    prometheus.Gauge
 
 	mu    sync.Mutex
+	ready int  // replicas; 0: not known
 	real  bool // the controllers have given a plan
 	stale bool // that of the file is served
 }
@@ -85,6 +89,15 @@ func newKeeper(dir string, cfg *rest.Config, apply func(plan.Plan) error, metric
 	return &keeper{apply: apply, answers: answers, store: store, log: log, inUse: inUse}, nil
 }
 
+// setReplicas passes on how many replicas are ready, and keeps it with the plan that
+// follows.
+func (k *keeper) setReplicas(n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ready = n
+	k.replicas(n)
+}
+
 // Apply implements controllers.Applier.
 func (k *keeper) Apply(p plan.Plan) error {
 	k.mu.Lock()
@@ -97,7 +110,7 @@ func (k *keeper) Apply(p plan.Plan) error {
 	}
 	k.real, k.stale = true, false
 	k.inUse.Set(0)
-	k.store.Save(p)
+	k.store.Save(planfile.Saved{Plan: p, Replicas: k.ready})
 	return nil
 }
 
@@ -150,13 +163,17 @@ func (k *keeper) restore(why string) {
 	if k.real {
 		return
 	}
-	p, written, err := k.store.Load()
+	saved, written, err := k.store.Load()
 	if errors.Is(err, fs.ErrNotExist) {
 		k.log.Info(why + ", and there is no snapshot: nothing is served until it does")
 		return
 	}
 	if err == nil {
-		err = k.apply(p)
+		if k.replicas != nil && k.ready == 0 && saved.Replicas > 0 {
+			k.ready = saved.Replicas
+			k.replicas(k.ready)
+		}
+		err = k.apply(saved.Plan)
 	}
 	if err != nil {
 		k.log.Error(err, why+", and the snapshot cannot be used: nothing is served until it does")
@@ -165,7 +182,7 @@ func (k *keeper) restore(why string) {
 	k.stale = true
 	k.inUse.Set(1)
 	k.log.Info(why+": serving the snapshot of an earlier process", "written", written.UTC(),
-		"routes", len(p.Routes), "pools", len(p.Pools))
+		"routes", len(saved.Plan.Routes), "pools", len(saved.Plan.Pools))
 }
 
 // answering returns what asks the API server whether it is of use. That it

@@ -192,7 +192,51 @@ func TestTheSnapshotGivesWayToTheAPIServer(t *testing.T) {
 	if err := k.run(ctx, func(context.Context) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if p, _, err := k.store.Load(); err != nil || p.Routes[0].Hostnames[0] != "new.example.com" {
-		t.Errorf("kept %v, %v; want the last good one", p.Routes, err)
+	if p, _, err := k.store.Load(); err != nil || p.Plan.Routes[0].Hostnames[0] != "new.example.com" {
+		t.Errorf("kept %v, %v; want the last good one", p.Plan.Routes, err)
 	}
+}
+
+// A replica that was started without the API server took itself for the only one:
+// each let through all of a limit that is for all of them together.
+func TestWithTheSnapshotALimitOfAllReplicasStaysDivided(t *testing.T) {
+	dir := t.TempDir()
+	process := func(replicas func(n int), source func(k *keeper)) {
+		t.Helper()
+		k, err := newKeeper(dir, &rest.Config{Host: "http://127.0.0.1:1"}, func(plan.Plan) error { return nil }, prometheus.NewRegistry(), logr.Discard())
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.answers = func(context.Context) bool { return true }
+		k.replicas = replicas
+		if err := k.run(t.Context(), func(context.Context) error { source(k); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply := func(k *keeper) {
+		if err := k.Apply(servedPlan("a.example.com", "127.0.0.1:1")); err != nil {
+			t.Error(err)
+		}
+	}
+	var told []int
+	tell := func(n int) { told = append(told, n) }
+	want := func(when, want string) {
+		t.Helper()
+		if got := fmt.Sprint(told); got != want {
+			t.Errorf("%s it is told of %s replicas, want %s", when, got, want)
+		}
+		told = nil
+	}
+	away := func(k *keeper) { k.restore("it is away") }
+	process(tell, func(k *keeper) { k.setReplicas(3); apply(k) })
+	want("with the API server", "[3]")
+	process(tell, away)
+	want("without", "[3]")
+	process(nil, away) // whose settings do not say who the replicas are
+	process(tell, func(k *keeper) { away(k); apply(k) })
+	want("when it is back, and no replica ready yet,", "[3]")
+	process(tell, func(k *keeper) { k.setReplicas(4); away(k); apply(k) })
+	want("when the plan only is late", "[4]")
+	process(tell, away)
+	want("the next time", "[4]")
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -31,13 +32,20 @@ const (
 	maxSize = 1 << 30
 )
 
+// Saved is what a file keeps.
+type Saved struct {
+	Plan plan.Plan
+	// Replicas is how many of the proxy were ready; 0 = not known.
+	Replicas int
+}
+
 // Store keeps the newest plan in a directory.
 type Store struct {
 	dir     string
 	written func(error)
 
 	mu      sync.Mutex
-	pending *plan.Plan
+	pending *Saved
 	wake    chan struct{}
 }
 
@@ -59,7 +67,7 @@ func New(dir string, written func(error)) (*Store, error) {
 }
 
 // Save has Run write a plan soon. It does not block.
-func (s *Store) Save(p plan.Plan) {
+func (s *Store) Save(p Saved) {
 	s.mu.Lock()
 	s.pending = &p
 	s.mu.Unlock()
@@ -69,7 +77,7 @@ func (s *Store) Save(p plan.Plan) {
 	}
 }
 
-func (s *Store) take() *plan.Plan {
+func (s *Store) take() *Saved {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.pending
@@ -109,7 +117,7 @@ func (s *Store) flush() {
 
 // giveBack has a plan that could not be written tried again, unless there is a
 // newer one.
-func (s *Store) giveBack(p *plan.Plan) {
+func (s *Store) giveBack(p *Saved) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pending != nil {
@@ -124,28 +132,28 @@ func (s *Store) giveBack(p *plan.Plan) {
 
 // Load reads the plan that was written last and when that was. The error is
 // fs.ErrNotExist when there is none.
-func (s *Store) Load() (plan.Plan, time.Time, error) {
+func (s *Store) Load() (Saved, time.Time, error) {
 	path := filepath.Join(s.dir, fileName)
 	info, err := os.Stat(path)
 	if err != nil {
-		return plan.Plan{}, time.Time{}, err
+		return Saved{}, time.Time{}, err
 	}
 	if info.Size() > maxSize {
-		return plan.Plan{}, time.Time{}, fmt.Errorf("%s: %d bytes are no plan", path, info.Size())
+		return Saved{}, time.Time{}, fmt.Errorf("%s: %d bytes are no plan", path, info.Size())
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return plan.Plan{}, time.Time{}, err
+		return Saved{}, time.Time{}, err
 	}
 	p, err := decode(data)
 	if err != nil {
-		return plan.Plan{}, time.Time{}, fmt.Errorf("%s: %w", path, err)
+		return Saved{}, time.Time{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return p, info.ModTime(), nil
 }
 
 // write replaces the file.
-func (s *Store) write(p *plan.Plan) error {
+func (s *Store) write(p *Saved) error {
 	data, err := encode(p)
 	if err != nil {
 		return err
@@ -182,18 +190,20 @@ func syncDir(dir string) error {
 }
 
 // header is the format of the first line: the fingerprint of the plan's types,
-// the length of what follows and its SHA-256.
+// the length of what follows and its SHA-256. What follows is the plan and, since
+// there are files in which that is all, behind it the number of replicas.
 const header = "ferrum-plan 1 %s %d %s\n"
 
-func encode(p *plan.Plan) ([]byte, error) {
+func encode(p *Saved) ([]byte, error) {
 	var body bytes.Buffer
-	if err := gob.NewEncoder(&body).Encode(p); err != nil {
+	out := gob.NewEncoder(&body)
+	if err := errors.Join(out.Encode(&p.Plan), out.Encode(p.Replicas)); err != nil {
 		return nil, fmt.Errorf("encode the plan: %w", err)
 	}
 	return append(fmt.Appendf(nil, header, fingerprint(), body.Len(), checksum(body.Bytes())), body.Bytes()...), nil
 }
 
-func decode(data []byte) (p plan.Plan, err error) {
+func decode(data []byte) (p Saved, err error) {
 	line, body, _ := bytes.Cut(data, []byte("\n"))
 	var types, sum string
 	var length int
@@ -206,8 +216,15 @@ func decode(data []byte) (p plan.Plan, err error) {
 	case length != len(body) || sum != checksum(body):
 		return p, errors.New("it is damaged")
 	}
-	if err := gob.NewDecoder(bytes.NewReader(body)).Decode(&p); err != nil {
-		return plan.Plan{}, fmt.Errorf("decode the plan: %w", err)
+	in := gob.NewDecoder(bytes.NewReader(body))
+	err = in.Decode(&p.Plan)
+	if err == nil {
+		if err = in.Decode(&p.Replicas); err == io.EOF {
+			return p, nil // as it was written before the number was in it
+		}
+	}
+	if err != nil {
+		return Saved{}, fmt.Errorf("decode the plan: %w", err)
 	}
 	return p, nil
 }

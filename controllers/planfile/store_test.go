@@ -3,7 +3,9 @@ package planfile
 import (
 	"bytes"
 	"context"
+	"encoding/gob"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -40,6 +42,9 @@ func somePlan(host string) plan.Plan {
 	}
 }
 
+// save is a plan to be saved by one of three replicas.
+func save(host string) Saved { return Saved{somePlan(host), 3} }
+
 func newStore(t *testing.T) (*Store, string) {
 	dir := filepath.Join(t.TempDir(), "new", "dir")
 	s, err := New(dir, func(err error) {
@@ -58,7 +63,7 @@ func TestAPlanComesBackAsItWasSaved(t *testing.T) {
 	if _, _, err := s.Load(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without a file: %v", err)
 	}
-	want := somePlan("a.example.com")
+	want := save("a.example.com")
 	s.Save(want)
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -77,6 +82,24 @@ func TestAPlanComesBackAsItWasSaved(t *testing.T) {
 	}
 }
 
+// The number of replicas was not in the file: after a start without the API server
+// each replica let through what was for all of them.
+func TestAFileFromBeforeTheNumberOfReplicasWasInItIsReadWithoutOne(t *testing.T) {
+	s, dir := newStore(t)
+	want := somePlan("a.example.com")
+	var body bytes.Buffer
+	if err := gob.NewEncoder(&body).Encode(&want); err != nil {
+		t.Fatal(err)
+	}
+	old := append(fmt.Appendf(nil, header, fingerprint(), body.Len(), checksum(body.Bytes())), body.Bytes()...)
+	if err := os.WriteFile(filepath.Join(dir, fileName), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := s.Load(); err != nil || !reflect.DeepEqual(got, Saved{Plan: want}) {
+		t.Errorf("%v\n got %+v\nwant %+v", err, got, want)
+	}
+}
+
 func TestPlansThatComeFastAreWrittenEveryTenSecondsAndTheLastAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		writes := 0
@@ -88,24 +111,24 @@ func TestPlansThatComeFastAreWrittenEveryTenSecondsAndTheLastAtTheEnd(t *testing
 		ended := make(chan struct{})
 		go func() { s.Run(ctx); close(ended) }()
 		for range 25 {
-			s.Save(somePlan("b.example.com"))
+			s.Save(save("b.example.com"))
 			time.Sleep(time.Second)
 		}
-		s.Save(somePlan("last.example.com"))
+		s.Save(save("last.example.com"))
 		cancel()
 		<-ended
 		if writes != 4 {
 			t.Errorf("%d writes, want those at 0, 10, 20 s and the end", writes)
 		}
-		if p, _, err := s.Load(); err != nil || p.Routes[0].Hostnames[0] != "last.example.com" {
-			t.Errorf("%v %v", p.Routes, err)
+		if p, _, err := s.Load(); err != nil || p.Plan.Routes[0].Hostnames[0] != "last.example.com" {
+			t.Errorf("%v %v", p.Plan.Routes, err)
 		}
 	})
 }
 
 func TestAFileThatIsNotWholeOrOfAnotherVersionIsRefused(t *testing.T) {
 	s, dir := newStore(t)
-	p := somePlan("a.example.com")
+	p := save("a.example.com")
 	good, err := encode(&p)
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +167,7 @@ func TestAFailureToWriteIsToldAndLeavesTheFileBefore(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	s.Save(somePlan("a.example.com"))
+	s.Save(save("a.example.com"))
 	s.flush()
 	if failure == nil {
 		t.Error("nobody was told")
@@ -176,7 +199,7 @@ func TestAPlanThatCouldNotBeWrittenIsTriedAgain(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { s.Run(ctx); close(ended) }()
-		s.Save(somePlan("a.example.com"))
+		s.Save(save("a.example.com"))
 		time.Sleep(interval + time.Second)
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -187,8 +210,8 @@ func TestAPlanThatCouldNotBeWrittenIsTriedAgain(t *testing.T) {
 		if failed != 2 || written != 1 {
 			t.Errorf("%d failures and %d writes, want 2 and 1", failed, written)
 		}
-		if p, _, err := s.Load(); err != nil || p.Routes[0].Hostnames[0] != "a.example.com" {
-			t.Errorf("%v %v", p.Routes, err)
+		if p, _, err := s.Load(); err != nil || p.Plan.Routes[0].Hostnames[0] != "a.example.com" {
+			t.Errorf("%v %v", p.Plan.Routes, err)
 		}
 	})
 }
@@ -197,7 +220,7 @@ func TestAPlanThatCouldNotBeWrittenIsTriedAgain(t *testing.T) {
 // was. A process that is killed again and again must not fill the disk.
 func TestWhatAKilledProcessLeavesIsRemovedAndWhatAnotherOneWritesIsNot(t *testing.T) {
 	s, dir := newStore(t)
-	s.Save(somePlan("a.example.com"))
+	s.Save(save("a.example.com"))
 	s.flush()
 	old, fresh := filepath.Join(dir, ".plan-1"), filepath.Join(dir, ".plan-2")
 	for _, name := range []string{old, fresh} {
@@ -218,8 +241,8 @@ func TestWhatAKilledProcessLeavesIsRemovedAndWhatAnotherOneWritesIsNot(t *testin
 	if _, err := os.Stat(fresh); err != nil {
 		t.Errorf("the file of a process that writes: %v", err)
 	}
-	if p, _, err := s.Load(); err != nil || p.Routes[0].Hostnames[0] != "a.example.com" {
-		t.Errorf("%v %v", p.Routes, err)
+	if p, _, err := s.Load(); err != nil || p.Plan.Routes[0].Hostnames[0] != "a.example.com" {
+		t.Errorf("%v %v", p.Plan.Routes, err)
 	}
 }
 
@@ -227,14 +250,14 @@ func TestWhatAKilledProcessLeavesIsRemovedAndWhatAnotherOneWritesIsNot(t *testin
 // the same, as the time decides nothing.
 func TestAPlanFromTheFutureIsServed(t *testing.T) {
 	s, dir := newStore(t)
-	s.Save(somePlan("a.example.com"))
+	s.Save(save("a.example.com"))
 	s.flush()
 	future := time.Now().Add(48 * time.Hour)
 	if err := os.Chtimes(filepath.Join(dir, fileName), future, future); err != nil {
 		t.Fatal(err)
 	}
-	if p, at, err := s.Load(); err != nil || len(p.Routes) != 1 || !at.Equal(future) {
-		t.Errorf("%v %v %v", p.Routes, at, err)
+	if p, at, err := s.Load(); err != nil || len(p.Plan.Routes) != 1 || !at.Equal(future) {
+		t.Errorf("%v %v %v", p.Plan.Routes, at, err)
 	}
 }
 
@@ -259,7 +282,7 @@ func TestTheFingerprintChangesWithTheTypes(t *testing.T) {
 
 // What is in the file may be anything: it must give a plan or an error.
 func FuzzLoad(f *testing.F) {
-	p := somePlan("a.example.com")
+	p := save("a.example.com")
 	good, err := encode(&p)
 	if err != nil {
 		f.Fatal(err)
@@ -270,7 +293,7 @@ func FuzzLoad(f *testing.F) {
 	_, body, _ := bytes.Cut(good, []byte("\n"))
 	f.Add(body)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if p, err := decode(data); err != nil && p.Routes != nil {
+		if p, err := decode(data); err != nil && p.Plan.Routes != nil {
 			t.Error("an error and a plan")
 		}
 	})
