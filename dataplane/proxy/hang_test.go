@@ -70,3 +70,29 @@ func TestARequestToEndpointsThatHangIsAnsweredAfterThreeConnectTimeouts(t *testi
 		})
 	}
 }
+
+// The time of a connect that had failed was recorded as that of the attempt that then
+// went over a kept connection.
+func TestAnAttemptOverAKeptConnectionIsRecordedWithoutAConnect(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.restart(func(c *proxy.Config) {
+			dial := c.Dial
+			c.Dial = func(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) {
+				if addr.String() == three[0] {
+					time.Sleep(timeout)
+					return nil, os.ErrDeadlineExceeded
+				}
+				return dial(addr, timeout)
+			}
+		})
+		b.namedBackends(three[1])
+		b.apply(edit(onePool(three[:2]...), func(_ *plan.Rule, p *plan.Policy) { p.LoadBalancing.Balancer = plan.FirstHealthy }))
+		c := b.dial()
+		for range 2 {
+			c.get("GET / HTTP/1.1", shopHost)
+			if r := b.sink.last(t); r.Connect != 0 || r.Attempts != 2 || r.Endpoint.String() != three[1] {
+				t.Errorf("recorded %d attempts, a connect of %v, %s", r.Attempts, r.Connect, r.Endpoint)
+			}
+		}
+	})
+}

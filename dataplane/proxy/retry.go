@@ -195,7 +195,7 @@ func (ex *exchange) leave(reason Reason, f failure, next retry.Action) {
 	}
 	ex.res.Reset()
 	ex.resBody = http1.Body{}
-	ex.detail, ex.sentAt, ex.headed, ex.header, ex.upSpent = "", time.Time{}, false, 0, false
+	ex.detail, ex.sentAt, ex.headed, ex.connect, ex.header, ex.upSpent = "", time.Time{}, false, 0, 0, false
 	ex.uploadEnd.Store(0)
 }
 
