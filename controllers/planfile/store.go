@@ -190,8 +190,8 @@ func syncDir(dir string) error {
 }
 
 // header is the format of the first line: the fingerprint of the plan's types,
-// the length of what follows and its SHA-256. What follows is the plan and, since
-// there are files in which that is all, behind it the number of replicas.
+// the length of what follows and its SHA-256. What follows is the plan and behind it
+// the number of replicas, which older files do not have.
 const header = "ferrum-plan 1 %s %d %s\n"
 
 func encode(p *Saved) ([]byte, error) {
