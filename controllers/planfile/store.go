@@ -219,7 +219,7 @@ func decode(data []byte) (p Saved, err error) {
 	in := gob.NewDecoder(bytes.NewReader(body))
 	err = in.Decode(&p.Plan)
 	if err == nil {
-		if err = in.Decode(&p.Replicas); err == io.EOF {
+		if err = in.Decode(&p.Replicas); errors.Is(err, io.EOF) {
 			return p, nil // as it was written before the number was in it
 		}
 	}

@@ -15,14 +15,14 @@ import (
 // retries is what an exchange knows of its attempts as a whole.
 type retries struct {
 	class  retry.Class
-	spent  int       // retries that the budget paid for
-	unsent int       // the others
+	spent  int // retries that the budget paid for
+	unsent int // the others
 	// unsentFor is what the attempts have taken that no endpoint can have processed;
 	// began is when the last attempt, or race, did.
 	unsentFor time.Duration
 	began     time.Time
-	total  time.Time // when the policy's total timeout passes; zero: none
-	fresh  bool      // no kept connection is to be used
+	total     time.Time // when the policy's total timeout passes; zero: none
+	fresh     bool      // no kept connection is to be used
 	// committed: a 1xx response went to the client.
 	committed bool
 	stopped   retry.Why // why nothing more was tried; WhyFinal: no attempt failed or was hedged
