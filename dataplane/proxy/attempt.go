@@ -96,10 +96,26 @@ func (ex *exchange) connectTo() (reused bool, reason Reason, f failure) {
 // sooner is the earlier one of a time, zero being none, and the end of the
 // policy's total timeout, which counts until the head of a response is there.
 func (ex *exchange) sooner(until time.Time, late Reason) (time.Time, Reason) {
-	if !ex.total.IsZero() && (until.IsZero() || ex.total.Before(until)) {
-		return ex.total, ReasonRetryTimeout
+	if total := ex.totalEnd(); !total.IsZero() && (until.IsZero() || total.Before(until)) {
+		return total, ReasonRetryTimeout
 	}
 	return until, late
+}
+
+// totalEnd is when the policy's total timeout passes; zero: never. While the
+// client sends the body to the first attempt nothing can be tried again sooner for
+// cutting that: the timeout counts from the end of the body, and not at all for one
+// that was not kept.
+func (ex *exchange) totalEnd() time.Time {
+	if ex.total.IsZero() || ex.attempts > 1 || !ex.uploading {
+		return ex.total
+	}
+	end := ex.uploadEnd.Load()
+	if end == 0 || ex.keep.lost.Load() {
+		return time.Time{}
+	}
+	ex.total = ex.start.Add(time.Duration(end) + ex.rule.retry.TotalTimeout)
+	return ex.total
 }
 
 // timedOut is the failure of an attempt that took too long: only its own timeouts

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -136,4 +137,62 @@ func TestAnIdleConnectionIsClosedForOneThatIsNeeded(t *testing.T) {
 			}
 		}
 	})
+}
+
+// With 12 endpoints that hang at the connect, 11 were tried for a client that had
+// gone before the second one.
+func TestAClientThatHasGoneIsConnectedForNoMore(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		addrs := make([]string, 12)
+		for i := range addrs {
+			addrs[i] = fmt.Sprintf("10.0.1.%d:8080", i+1)
+		}
+		b.restart(func(c *proxy.Config) {
+			c.Dial = func(_ netip.AddrPort, timeout time.Duration) (net.Conn, error) {
+				time.Sleep(timeout)
+				return nil, os.ErrDeadlineExceeded
+			}
+		})
+		b.apply(onePool(addrs...))
+		c := b.dial()
+		c.send(get)
+		time.Sleep(500 * time.Millisecond)
+		_ = c.Close()
+		time.Sleep(time.Minute)
+		if r := b.sink.last(t); r.Reason != proxy.ReasonClientGone || r.Attempts != 1 {
+			t.Errorf("%s after %d attempts and %s", r.Reason, r.Attempts, r.Duration)
+		}
+	})
+}
+
+// A PUT of a client with a slow link was cut after the total timeout of the policy,
+// though its first attempt was under way and its body too large to be sent again.
+func TestASlowUploadIsNotCutByTheTotalTimeoutOfRetries(t *testing.T) {
+	for name, pieces := range map[string]int{"kept": 10, "too large to be kept": 200} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bed) {
+				b.httpBackend(backendAddr, func(w http.ResponseWriter, r *http.Request) {
+					n, err := io.Copy(io.Discard, r.Body)
+					time.Sleep(4 * time.Second) // it has 5
+					fmt.Fprint(w, n, err)
+				})
+				b.httpBackend("10.0.0.2:8080", func(http.ResponseWriter, *http.Request) { t.Error("it was sent again") })
+				b.apply(retrying([]string{backendAddr, "10.0.0.2:8080"}, func(r *plan.Rule, _ *plan.Policy) {
+					r.Retry.Methods = plan.RetryIdempotent
+				}))
+				c := b.dial()
+				const piece = 1000
+				c.send(fmt.Sprintf("PUT / HTTP/1.1\r\n%s\r\nContent-Length: %d\r\n\r\n", shopHost, pieces*piece))
+				go func() {
+					for range pieces {
+						time.Sleep(time.Second)
+						c.stream(strings.Repeat("x", piece))
+					}
+				}()
+				if a := c.read("PUT"); a.StatusCode != 200 || a.body != fmt.Sprint(pieces*piece, nil) {
+					t.Errorf("%d %q", a.StatusCode, a.body)
+				}
+			})
+		})
+	}
 }
