@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
 	"github.com/ferrum-proxy/ferrum-proxy/controllers"
 	"github.com/ferrum-proxy/ferrum-proxy/hack/kube/kubetest"
 )
@@ -115,10 +117,9 @@ func askOnce(c *http.Client, url, host, want string) error {
 		return err
 	}
 	defer res.Body.Close()
-	got := make([]byte, 100)
-	n, _ := res.Body.Read(got)
-	if res.StatusCode != 200 || string(got[:n]) != want {
-		return fmt.Errorf("got %d %q", res.StatusCode, got[:n])
+	got, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != 200 || string(got) != want {
+		return fmt.Errorf("got %d %q, %v", res.StatusCode, got, err)
 	}
 	return nil
 }
@@ -130,31 +131,38 @@ func (tr *asking) more(t *testing.T, n int64) {
 	eventually(t, "more requests", func() bool { return tr.asked.Load() >= until })
 }
 
-// startInCluster runs a process against an API server, with a snapshot in dir; "": none.
+// startInCluster runs a process against an API server, with a snapshot in dir; "":
+// none. It logs each plan that it applies.
 func startInCluster(t *testing.T, kubeconfig, dir string) *process {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "ferrum.yaml")
 	if err := os.WriteFile(config, []byte(fmt.Sprintf("snapshot: {directory: %q}\n", dir)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return start(t, "--kubeconfig", kubeconfig, "--config", config, "--drain-delay", "0s")
+	return start(t, "--kubeconfig", kubeconfig, "--config", config, "--drain-delay", "0s", "--log-level", "debug")
 }
 
-// TestTheAPIServerIsKilled: whoever runs goes on, who starts has the snapshot,
-// and who starts without one says so.
+// TestTheAPIServerIsKilled: whoever runs goes on, who starts has the snapshot, and
+// who starts without one says so. When it is back, all of them serve what was edited
+// then, and there was no table in between with less in it.
 func TestTheAPIServerIsKilled(t *testing.T) {
 	t.Parallel()
 	s := kubetest.Start(t)
 	c, kubeconfig, dir := s.Client(t), s.Kubeconfig(t), t.TempDir()
 	createAll(t, c, "apiVersion: v1\nkind: Namespace\nmetadata: {name: web}\n---\n"+oneRoute("a.example.com", reachable(t, "one")))
+	createAll(t, c, strings.NewReplacer("name: site", "name: other", "name: app", "name: app2").Replace(
+		strings.SplitN(oneRoute("c.example.com", reachable(t, "other")), "\n---\n", 2)[1]))
 	running, restarted := startInCluster(t, kubeconfig, "").ready(), startInCluster(t, kubeconfig, dir).ready()
 	for _, p := range []*process{running, restarted} {
 		eventually(t, "the route is served", func() bool { status, _ := p.get("a.example.com", "/"); return status == 200 })
 	}
-	all := askAllTheTime(t, running, "a.example.com", "one")
-	all.more(t, 100)
+	eventually(t, "the snapshot is written", func() bool {
+		return restarted.metric(`ferrum_config_snapshot_writes_total{result="success"}`) > 0
+	})
+	all := []*asking{askAllTheTime(t, running, "a.example.com", "one"), askAllTheTime(t, running, "c.example.com", "other")}
+	all[0].more(t, 100)
 	s.KillAPI(t)
-	all.more(t, 400)
+	all[0].more(t, 400)
 
 	restarted.signal(syscall.SIGKILL)
 	<-restarted.exited
@@ -177,8 +185,58 @@ func TestTheAPIServerIsKilled(t *testing.T) {
 		t.Errorf("a cold start is ready: %d", status)
 	}
 
-	all.stop()
-	t.Logf("%d requests answered", all.asked.Load())
+	all = append(all, askAllTheTime(t, restarted, "a.example.com", "one"), askAllTheTime(t, restarted, "c.example.com", "other"))
+	s.StartAPI(t)
+	followTheEdit(t, c, running, restarted, cold)
+	if n := restarted.metric("ferrum_config_snapshot_in_use"); n != 0 {
+		t.Errorf("the API server is back, and the metric says %v", n)
+	}
+	for _, tr := range all {
+		tr.more(t, 100)
+		tr.stop()
+		t.Logf("%d requests answered", tr.asked.Load())
+	}
+}
+
+// followTheEdit gives the route "site" another hostname, waits until the processes
+// serve that, and looks at all tables that they had: each has both routes.
+func followTheEdit(t *testing.T, c client.Client, processes ...*process) {
+	t.Helper()
+	eventually(t, "the edit is taken", func() bool {
+		var route v1alpha1.ProxyRoute
+		if c.Get(t.Context(), client.ObjectKey{Namespace: "web", Name: "site"}, &route) != nil {
+			return false // the kinds come a little after the API server says that it is well
+		}
+		route.Spec.Hostnames = append(route.Spec.Hostnames, "b.example.com")
+		return c.Update(t.Context(), &route) == nil
+	})
+	began := time.Now()
+	for i, p := range processes {
+		eventually(t, "the edit is served", func() bool { status, body := p.get("b.example.com", "/"); return status == 200 && body == "one" })
+		t.Logf("process %d serves the edit after %s", i, time.Since(began))
+		if status := p.status(p.admin + "/readyz"); status != 200 {
+			t.Errorf("process %d serves the edit and is not ready: %d", i, status)
+		}
+		most := map[string]float64{"routes": 2, "services": 2, "endpointSlices": 2}
+		if tables := p.log.count(func(l entry) bool { return l["msg"] == "applied a plan" && !shrinks(t, l, most) }); tables == 0 {
+			t.Errorf("process %d has said nothing of its tables", i)
+		}
+	}
+}
+
+// shrinks fails the test when a plan that was applied has less of something than
+// there was before.
+func shrinks(t *testing.T, l entry, most map[string]float64) (less bool) {
+	t.Helper()
+	for what, n := range most {
+		if got := l[what].(float64); got < n {
+			t.Errorf("a plan has %v %s where %v were: %v", got, what, n, l)
+			less = true
+		} else {
+			most[what] = got
+		}
+	}
+	return less
 }
 
 // TestTheLeaderIsKilled: another replica writes statuses within the time of the

@@ -252,7 +252,7 @@ func (s *Server) StopAPI(t testing.TB) {
 }
 
 // KillAPI ends the API server process with SIGKILL and waits until it is gone:
-// nothing is said to those who are connected. It is not started again.
+// nothing is said to those who are connected. StartAPI starts it again.
 func (s *Server) KillAPI(t testing.TB) {
 	t.Helper()
 	if err := s.leash.kill("kube-apiserver"); err != nil {
