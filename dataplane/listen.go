@@ -36,9 +36,12 @@ func (e *Engine) open(ctx context.Context) (failed <-chan error, err error) {
 	e.config.Log.Info("another process serves on the address; joining it as soon as there are routes", "address", e.config.HTTP)
 	go func() {
 		for e.proxy.Table() == nil || e.checked() != nil {
-			if !pause(ctx, again) || e.server.Draining() {
+			if !pause(ctx, again) {
 				return
 			}
+		}
+		if e.server.Draining() {
+			return
 		}
 		if err := e.serveHTTP(ctx); err != nil {
 			failures <- err

@@ -118,9 +118,13 @@ func (s *Server) closeListeners() {
 		_ = l.Close() // it accepts nothing more either way
 	}
 	s.accepting.Wait() // what was accepted last is in the list now
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.complete = true
 }
 
-// each calls f for every connection; when there is none, the server is empty.
+// each calls f for every connection; when there is none, the server is empty. It
+// is for a list that is complete.
 func (s *Server) each(f func(*conn)) {
 	s.mu.Lock()
 	first := s.first

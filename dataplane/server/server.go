@@ -68,7 +68,8 @@ type Server struct {
 	mu        sync.Mutex
 	listeners []net.Listener
 	first     *conn         // of the list of connections
-	empty     chan struct{} // closed when draining and no connection is left
+	complete  bool          // nothing comes to the list any more
+	empty     chan struct{} // closed when no connection is left and none comes any more
 
 	work    chan *conn   // to workers that wait
 	waiting atomic.Int64 // workers
@@ -218,7 +219,7 @@ func (s *Server) ended(c *conn) {
 	if c.next != nil {
 		c.next.prev = c.prev
 	}
-	last := s.first == nil && s.closing.Load()
+	last := s.first == nil && s.complete
 	s.mu.Unlock()
 	s.Stats.Open.Add(-1)
 	if last {

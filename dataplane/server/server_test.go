@@ -81,6 +81,56 @@ func TestADrainWithoutConnectionsEndsAfterItsDelay(t *testing.T) {
 	})
 }
 
+// lateListener does something before it closes.
+type lateListener struct {
+	*memnet.Listener
+	before func()
+}
+
+func (l *lateListener) Close() error {
+	l.before()
+	return l.Listener.Close()
+}
+
+// The last connection of a server that drains ended just before its listener was
+// closed, and one that had been accepted meanwhile was not waited for: it ended with
+// the process.
+func TestAConnectionThatComesAsTheLastOneEndsIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := memnet.New()
+		served := 0
+		s := server.New(handler(func(nc net.Conn, life proxy.Life) {
+			defer nc.Close()
+			if life.Idle() && life.Busy() {
+				_, _ = nc.Read(make([]byte, 1)) // the request's end
+				served++
+			}
+		}), server.Config{})
+		request := func() net.Conn {
+			c, err := n.Dial(front)
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			return c
+		}
+		l := &lateListener{Listener: n.Listen(front)}
+		go s.Serve(l)
+		early := request()
+		l.before = func() {
+			_ = early.Close()
+			time.Sleep(time.Millisecond)
+			late := request()
+			time.AfterFunc(10*time.Second, func() { _ = late.Close() })
+		}
+		began := time.Now()
+		cut := s.Drain(t.Context(), server.DrainTimes{Timeout: time.Minute, Upgraded: time.Minute})
+		if took := time.Since(began).Truncate(time.Second); cut != (server.Cut{}) || took != 10*time.Second || served != 2 {
+			t.Errorf("%v cut, %d served when the drain has ended after %s", cut, served, took)
+		}
+	})
+}
+
 func TestAListenerThatComesWhileDrainingIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := memnet.New()
