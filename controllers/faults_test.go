@@ -12,12 +12,7 @@ import (
 	"testing"
 	"time"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
-	"github.com/ferrum-proxy/ferrum-proxy/controllers"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/hack/kube/kubetest"
 )
@@ -231,63 +226,5 @@ func outlasts(t *testing.T, do fault) {
 		if !complete(p) {
 			t.Errorf("a plan has routes %v, and endpoints %s, %s, %s", routesOf(p, ns), addresses(p, ns, "a"), addresses(p, ns, "b"), addresses(p, ns, "c"))
 		}
-	}
-}
-
-// The clock of another replica may be an hour off: what it writes into the Lease
-// must neither keep the Lease for an hour after it died nor have it taken from
-// it while it lives.
-func TestTheClockOfAnotherReplicaDecidesNothing(t *testing.T) {
-	for name, off := range map[string]time.Duration{"ahead": time.Hour, "behind": -time.Hour} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := kubetest.Shared(t)
-			c, ns := s.Client(t), s.Namespace(t, nil)
-			renew := func() *metav1.MicroTime { return &metav1.MicroTime{Time: time.Now().Add(off)} }
-			lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: controllers.LeaseName}}
-			lease.Spec = coordinationv1.LeaseSpec{
-				HolderIdentity: new("other"), LeaseDurationSeconds: new(int32(6)), RenewTime: renew(), AcquireTime: renew(),
-			}
-			create(t, c, lease)
-			r := run(t, s.Config(), ns, "a", func(o *controllers.Options) {
-				o.Lease = controllers.LeaseTimes{Duration: 6 * time.Second, RenewDeadline: 4 * time.Second, RetryPeriod: 250 * time.Millisecond}
-			})
-			create(t, c, newClass(ns), newRoute(ns, "web", host(ns, "a"), "web"))
-			r.waitFor(t, "the route", func(p plan.Plan) bool { return len(routesOf(p, ns)) == 1 })
-
-			// It renews, for longer than the Lease lasts without.
-			for range 16 {
-				if err := c.Get(t.Context(), client.ObjectKeyFromObject(lease), lease); err != nil {
-					t.Fatal(err)
-				}
-				if h := *lease.Spec.HolderIdentity; h != "other" {
-					t.Fatalf("the Lease went to %s", h)
-				}
-				lease.Spec.RenewTime = renew()
-				if err := c.Update(t.Context(), lease); err != nil {
-					t.Fatal(err)
-				}
-				pause(t, 500*time.Millisecond)
-			}
-			if n := r.patches.Load(); n != 0 {
-				t.Errorf("%d statuses written without the Lease", n)
-			}
-			leads(t, r, 1) // it has died
-			if err := c.Get(t.Context(), client.ObjectKeyFromObject(lease), lease); err != nil {
-				t.Fatal(err)
-			}
-			if n := *lease.Spec.LeaseTransitions; n != 1 {
-				t.Errorf("the Lease changed hands %d times", n)
-			}
-		})
-	}
-}
-
-// pause lets another process' time go by.
-func pause(t *testing.T, d time.Duration) {
-	t.Helper()
-	select {
-	case <-time.After(d):
-	case <-t.Context().Done():
 	}
 }

@@ -156,6 +156,8 @@ func (s *Server) prepare(assets string) error {
 	s.env.ControlPlane.Etcd = &envtest.Etcd{DataDir: filepath.Join(s.dir, "etcd")}
 	api := s.env.ControlPlane.GetAPIServer()
 	api.CertDir = filepath.Join(s.dir, "apiserver")
+	// A /24, envtest's, is used up by 250 Services, of which none is ever deleted.
+	api.Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
 	for _, dir := range []string{s.env.ControlPlane.Etcd.DataDir, api.CertDir} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
