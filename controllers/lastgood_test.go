@@ -81,7 +81,8 @@ func servedWords(s translate.Snapshot, r translate.Result, name types.Namespaced
 		for i := range route.Rules {
 			rule := &route.Rules[i]
 			to := "500"
-			if l := rule.Legs[0]; l.Invalid == "" {
+			if rule.Invalid == "" && rule.Legs[0].Invalid == "" {
+				l := rule.Legs[0]
 				to = fmt.Sprintf("%s (%s, %d endpoints)", l.Pool.Namespace, l.Pool.Policy.LoadBalancing.Balancer, endpointsOf(r.Plan, l.Pool))
 			}
 			words = append(words, fmt.Sprintf("%s→%s in %s", rule.Matches[0].Path.Value, to, rule.Timeouts.Request))
