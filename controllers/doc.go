@@ -60,8 +60,9 @@
 // status of each route, as counts per rule and as the condition BackendsHealthy.
 // A look at it follows each applied plan and each transition that the data plane
 // tells of (Transitions), a hold-off later; a status is written for it at most
-// every healthPause, however endpoints flap. Transitions also become Events on
-// the Service, joined per look; client-go makes a series of repeated ones.
+// every healthPause, however endpoints flap, and after those for verdicts: with a
+// thousand routes that flap there is no end of them. Transitions also become Events
+// on the Service, joined per look; client-go makes a series of repeated ones.
 //
 // # State and concurrency
 //

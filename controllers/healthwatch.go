@@ -87,7 +87,7 @@ func (h *healthWatch) look(ctx context.Context) {
 		now := judgeHealth(v.route, h.health)
 		h.seen[key] = now
 		if old, ok := before[key]; !ok || !old.equal(now) {
-			h.writer.nudge(key)
+			h.writer.nudgeHealth(key)
 		}
 	}
 	notes := make(notes)

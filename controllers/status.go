@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 
 	"github.com/ferrum-proxy/ferrum-proxy/api/v1alpha1"
 )
@@ -32,6 +33,12 @@ const (
 	healthPause = 10 * time.Second
 )
 
+// belowVerdicts is the priority in the queue of objects that are looked at because
+// of the health of backends or the number of replicas alone. With many endpoints
+// that flap there are always some, and more than may be written in a second; what
+// becomes of an edit must not wait behind them.
+var belowVerdicts = -1
+
 // statusWriter brings the statuses of objects to what the latest verdicts say,
 // while this replica leads. Objects that may need a write wait in a queue by
 // name, so however often a verdict changes meanwhile, one write follows. An
@@ -49,7 +56,7 @@ type statusWriter struct {
 	census  *census       // nil: routes are judged by what this replica serves
 	news    chan struct{} // holds something after new verdicts; for healthWatch
 	asks    chan struct{} // the same; for poller
-	queue   workqueue.TypedRateLimitingInterface[objectKey]
+	queue   priorityqueue.PriorityQueue[objectKey]
 
 	mu       sync.Mutex
 	verdicts verdictSet
@@ -61,9 +68,9 @@ func newStatusWriter(reader client.Reader, c client.StatusClient, log logr.Logge
 	return &statusWriter{
 		reader: reader, client: c, log: log, metrics: m, health: health,
 		news: make(chan struct{}, 1), asks: make(chan struct{}, 1), told: make(map[objectKey]time.Time),
-		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[objectKey](minWriteRetry, maxWriteRetry),
-			workqueue.TypedRateLimitingQueueConfig[objectKey]{Name: "status"}),
+		queue: priorityqueue.New("status", func(o *priorityqueue.Opts[objectKey]) {
+			o.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[objectKey](minWriteRetry, maxWriteRetry)
+		}),
 	}
 }
 
@@ -98,11 +105,19 @@ func (w *statusWriter) latest() (verdictSet, bool) {
 }
 
 // nudge has the status of one object looked at.
-func (w *statusWriter) nudge(key objectKey) {
+func (w *statusWriter) nudge(key objectKey) { w.add(key, priorityqueue.AddOpts{}) }
+
+// nudgeHealth has the status of one object looked at when there is time: there is
+// news of the health of its backends.
+func (w *statusWriter) nudgeHealth(key objectKey) {
+	w.add(key, priorityqueue.AddOpts{Priority: &belowVerdicts})
+}
+
+func (w *statusWriter) add(key objectKey, o priorityqueue.AddOpts) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.term != nil {
-		w.queue.Add(key)
+		w.queue.AddWithOpts(o, key)
 	}
 }
 
@@ -117,7 +132,7 @@ func (w *statusWriter) refresh(pause time.Duration) {
 	var after time.Duration
 	for key, v := range w.verdicts {
 		if v.inForce {
-			w.queue.AddAfter(key, after)
+			w.queue.AddWithOpts(priorityqueue.AddOpts{After: after, Priority: &belowVerdicts}, key)
 			after += pause
 		}
 	}
@@ -165,7 +180,7 @@ func (w *statusWriter) run(ctx context.Context) error {
 
 // next handles one object of the queue; false when the queue was shut down.
 func (w *statusWriter) next() bool {
-	key, shutdown := w.queue.Get()
+	key, priority, shutdown := w.queue.GetWithPriority()
 	if shutdown {
 		return false
 	}
@@ -181,7 +196,7 @@ func (w *statusWriter) next() bool {
 	if err := w.bring(term, key, v); err != nil && term.Err() == nil {
 		w.metrics.statusWrites.WithLabelValues(writeFailed).Inc()
 		w.log.Error(err, "cannot write a status; trying again", "object", key.String())
-		w.queue.AddRateLimited(key)
+		w.queue.AddWithOpts(priorityqueue.AddOpts{RateLimited: true, Priority: &priority}, key)
 		return true
 	}
 	w.queue.Forget(key)
@@ -261,7 +276,7 @@ func (w *statusWriter) tooSoon(key objectKey, now time.Time) bool {
 	if !ok || rest <= 0 {
 		return false
 	}
-	w.queue.AddAfter(key, rest)
+	w.queue.AddWithOpts(priorityqueue.AddOpts{After: rest, Priority: &belowVerdicts}, key)
 	return true
 }
 
