@@ -61,6 +61,7 @@ type process struct {
 	cmd         *exec.Cmd
 	http, admin string // URLs; "" until it listens
 	log, access *journal
+	outputs     []io.Closer // from which the two are read
 	exited      chan struct{}
 }
 
@@ -102,6 +103,7 @@ func launch(t *testing.T, by []string, args ...string) *process {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	p.outputs = []io.Closer{stdout, stderr}
 	var readers sync.WaitGroup
 	readers.Go(func() { p.access.read(stdout) })
 	readers.Go(func() { p.log.read(stderr) })

@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
@@ -54,6 +56,8 @@ SIGHUP it reads the configuration file again.`,
 // run is the process, from its settings to its exit code. again reads the
 // settings once more; nil: there is no file.
 func run(ctx context.Context, c *Config, again func() (*Config, error), stdout, stderr io.Writer) error {
+	// Of a log that nobody reads any more lines are lost, and nothing else.
+	signal.Ignore(syscall.SIGPIPE)
 	level := new(slog.LevelVar)
 	level.Set(c.Log.Level)
 	log := newLogger(stderr, c.Log.Format, level)
