@@ -16,8 +16,11 @@ source $kube/source.sh
 minutes=${E2E_MINUTES:-15}
 
 $kube/cluster.sh check || exit 75
-mkdir -p bin
-out=$(mktemp -d "$PWD/bin/e2e-XXXXXX") # of its own: two may run at once
+out=$PWD/bin/e2e-$$ # two may run at once
+for dir in bin/e2e-*; do
+	[ -d "/proc/${dir##*-}" ] || rm -rf "$dir" # of one that was killed
+done
+mkdir -p "$out/images"
 cluster=
 finish() {
 	trap '' INT TERM HUP
@@ -29,7 +32,6 @@ trap finish EXIT
 
 platform=linux/$(go env GOARCH)
 image() { "${bound[@]}" go run ./hack/image -platform "$platform" -name "$1" -o "$out/images/$2.tar" "${@:3}" >&2; }
-mkdir "$out/images"
 "${bound[@]}" $kube/cluster.sh build
 "${bound[@]}" $kube/helm.sh >/dev/null
 helm=$($kube/helm.sh --no-build)

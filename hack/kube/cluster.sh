@@ -91,10 +91,11 @@ programs() {
 }
 
 # finish runs at the end, also at that by a signal, and must not be cut short.
+# Unless the cluster ended by itself, status is still what SIGTERM makes it.
 child='' alarm='' status=143
 finish() {
 	trap '' INT TERM HUP
-	[ -z "$alarm" ] || kill -KILL "$alarm" 2>/dev/null || true
+	[ -z "$alarm" ] || kill "$alarm" 2>/dev/null || true
 	[ -z "$child" ] || kill -KILL "$child" 2>/dev/null || true
 	wait 2>/dev/null || true
 	sweep
@@ -132,6 +133,5 @@ cgroup
 child=$!
 "${bound[@]}" sleep "${LIMIT:-infinity}" 8>&- &
 alarm=$!
-status=0
-wait -n -p ended $child $alarm || status=$?
-[ "${ended:-}" != "$alarm" ] || { say "not done after $LIMIT"; status=124; }
+wait -n -p ended $child $alarm && status=0 || status=$?
+[ "$ended" != $alarm ] || { say "not done after $LIMIT"; status=124; }
