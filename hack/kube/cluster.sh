@@ -134,4 +134,4 @@ child=$!
 "${bound[@]}" sleep "${LIMIT:-infinity}" 8>&- &
 alarm=$!
 wait -n -p ended $child $alarm && status=0 || status=$?
-[ "$ended" != $alarm ] || { say "not done after $LIMIT"; status=124; }
+[ "${ended:-}" != $alarm ] || { say "not done after $LIMIT"; status=124; }
