@@ -53,19 +53,20 @@ give() {
 }
 
 # make_cgroup DIRECTORY - makes the cluster's cgroup of version 2. The root of a
-# machine may have processes; that of a container may not, so they move into a child
-# and stay there.
+# machine may have processes; that of a container, which has a type, may not. So they
+# move into a child and stay there, and before any controller is given: the first
+# would make the root one of threads, whose children take no processes.
 make_cgroup() {
 	local root=${1%/*} pid
-	if ! give "$root" && [ -e "$root/cgroup.type" ]; then
-		mkdir -p "$root/init"
+	for _ in 1 2 3; do # new ones may begin meanwhile
+		[ -e "$root/cgroup.type" ] || break
 		for pid in $(cat "$root/cgroup.procs"); do
+			mkdir -p "$root/init"
 			{ echo "$pid" >"$root/init/cgroup.procs"; } 2>/dev/null || true # may be gone
 		done
-		give "$root"
-	fi
+	done
 	give "$root" || {
-		say "the controllers that a cluster needs ($needed_v2) cannot be given to a cgroup below $root, which gives $(cat "$root/cgroup.subtree_control")"
+		say "the controllers that a cluster needs ($needed_v2) cannot be given to a cgroup below $root, which gives: $(cat "$root/cgroup.subtree_control")"
 		return 1
 	}
 	mkdir "$1"
