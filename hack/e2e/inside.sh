@@ -5,8 +5,8 @@ set -uo pipefail
 "$@"
 status=$?
 if [ $status -ne 0 ]; then
-	kubectl get all,endpointslices,proxyroutes,proxyclasses,events -A -o wide
-	kubectl describe pods -A
-	kubectl -n ferrum-system logs -l app.kubernetes.io/name=ferrum-proxy --tail=200 --prefix
+	timeout 60 kubectl get all,endpointslices,proxyroutes,proxyclasses,events -A -o wide
+	timeout 60 kubectl describe pods -A
+	timeout 60 kubectl -n ferrum-system logs -l app.kubernetes.io/name=ferrum-proxy --tail=200 --prefix
 fi >"$RUN/log/at-failure.log" 2>&1
 exit $status

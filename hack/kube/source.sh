@@ -12,6 +12,10 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cache=${FERRUM_KUBE_CACHE:-$HOME/.cache/ferrum-kube}
 bin=$cache/bin
 
+# "${bound[@]}" COMMAND... - COMMAND ends when this script does, however that ends.
+bound=()
+! command -v setpriv >/dev/null || bound=(setpriv --pdeathsig KILL)
+
 say() { echo "${0##*/}: $*" >&2; }
 
 # is NAME VERSION - was this binary built in this version?
@@ -30,13 +34,15 @@ alone() {
 # build NAME VERSION LDFLAGS PACKAGE [MODULE-DIRECTORY [TAGS]]
 build() {
 	is "$1" "$2" && return
+	local from=$SECONDS
 	say "building $1 $2 from source"
 	mkdir -p "$bin"
 	# GOFLAGS of the caller (-mod=mod, -race) would change another module or miss
 	# its build cache.
 	CGO_ENABLED=0 GOFLAGS=-buildvcs=false GOWORK=off \
-		go build -C "${5:-$root/hack/kube/module}" -mod=readonly -trimpath -tags "${6:-}" -ldflags "-s -w $3" -o "$bin/$1" "$4"
+		${bound[@]+"${bound[@]}"} go build -C "${5:-$root/hack/kube/module}" -mod=readonly -trimpath -tags "${6:-}" -ldflags "-s -w $3" -o "$bin/$1" "$4"
 	echo "$2" >"$bin/.$1.version"
+	say "built $1 in $((SECONDS - from)) s"
 }
 
 # Without these Kubernetes programs report v0.0.0, and clients that look at the

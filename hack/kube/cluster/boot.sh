@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# boot.sh COMMAND... - the part of ../cluster.sh inside its namespaces: private
-# mounts, the node's network, certificates, the processes, COMMAND. It is process
-# 1 there, so everything ends with it.
+# boot.sh --trial | COMMAND... - the part of ../cluster.sh inside its namespaces:
+# private mounts, the node's network, certificates, the processes, COMMAND. It is
+# process 1 there, so everything ends with it. "--trial" ends before the certificates,
+# after a look at what the kernel gives the processes.
 set -euo pipefail
+source "$HERE/cgroups.sh"
 
 node=node1
 node_ip=198.18.0.1    # 198.18.0.0/15 is for test beds (RFC 2544)
@@ -40,29 +42,27 @@ start() { # NAME COMMAND...
 	echo $! >"$RUN/log/$name.pid"
 }
 
-# Nothing that the node's programs write may reach the machine: cgroups start at
-# the caller's own, and the paths that no option moves are empty.
+# Nothing that the node's programs write may reach the machine: cgroups start at one
+# of the cluster's, and the paths that no option moves are empty.
 mounts() {
-	local c setting file d
+	local setting file d resolv
+	mount_cgroups
 	mount --make-rshared /
-	for c in cpu cpuacct cpuset memory devices freezer blkio pids; do
-		umount /sys/fs/cgroup/$c
-		mount -t cgroup -o $c cgroup /sys/fs/cgroup/$c
-	done
-	umount /sys/fs/cgroup/systemd
-	mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
-	umount /sys/fs/cgroup/unified 2>/dev/null || true
+	resolv=$(readlink -m /etc/resolv.conf) # may be a link into /run
 	mount -t tmpfs -o mode=755 tmpfs /run
 	mkdir -p /run/netns
-	printf 'nameserver %s\nsearch svc.cluster.local cluster.local\n' $dns_service >/run/resolv.conf
-	mount --bind /run/resolv.conf /etc/resolv.conf
+	printf 'nameserver %s\nsearch svc.cluster.local cluster.local\n' $dns_service >/run/lab-resolv.conf
+	case $resolv in
+	/run/*) mkdir -p "${resolv%/*}" && cp /run/lab-resolv.conf "$resolv" ;;
+	*) [ ! -e "$resolv" ] || mount --bind /run/lab-resolv.conf "$resolv" ;;
+	esac
 	# kubelet sets these, which belong to no namespace; it leaves alone what has
 	# the value that it wants.
 	for setting in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 \
 		kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
 		file=/run/sysctl-${setting//[\/=]/-}
 		echo "${setting#*=}" >"$file"
-		mount --bind "$file" "/proc/sys/${setting%=*}"
+		[ ! -e "/proc/sys/${setting%=*}" ] || mount --bind "$file" "/proc/sys/${setting%=*}"
 	done
 	for d in /var/lib/kubelet /var/lib/cni /var/log/containers; do
 		mkdir -p $d
@@ -80,9 +80,9 @@ network() {
 	ip link set node0 up
 	ip link set node0p up
 	ip route add $services dev node0 # there is no default route
-	sysctl -qw net.ipv4.ip_forward=1
-	sysctl -qw net.ipv4.conf.all.route_localnet=1 || true
-	sysctl -qw net.bridge.bridge-nf-call-iptables=1 2>/dev/null || true
+	echo 1 >/proc/sys/net/ipv4/ip_forward
+	echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet
+	{ echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables; } 2>/dev/null || true # no such bridge module, no need
 	ip netns add client
 	ip link add client0 type veth peer name eth0 netns client
 	ip addr add $client_net.1/24 dev client0
@@ -91,6 +91,20 @@ network() {
 	ip -n client addr add $client_net.2/24 dev eth0
 	ip -n client link set eth0 up
 	ip -n client route add default via $client_net.1
+}
+
+# trial asks the kernel for what containerd, the CNI plugins and kube-proxy will.
+trial() {
+	mkdir "$RUN"/{lower,upper,work,merged}
+	mount -t overlay -o "lowerdir=$RUN/lower,upperdir=$RUN/upper,workdir=$RUN/work" overlay "$RUN/merged" ||
+		echo "$RUN is no place for overlays; FERRUM_KUBE_CACHE names another" >&2
+	umount "$RUN/merged"
+	ip link add cni0 type bridge
+	nft -f - <<-END
+		add table ip trial
+		add chain ip trial nat { type nat hook prerouting priority dstnat; }
+		add rule ip trial nat fib daddr type local numgen random mod 2 vmap { 0 : accept, 1 : drop }
+	END
 }
 
 certificate() { # NAME SUBJECT [ALTERNATIVE-NAMES]
@@ -170,12 +184,16 @@ the_node() {
 	until_ok 60 kubectl get serviceaccount default # without it Pods are refused
 }
 
-mkdir -p "$pki" "$RUN"/{log,etcd,containerd,kubelet,conf/cni}
 mounts
+network
+if [ "$1" = --trial ]; then
+	trial
+	exit
+fi
+mkdir -p "$pki" "$RUN"/{log,etcd,containerd,kubelet,conf/cni}
 for f in containerd.toml kubelet.yaml kube-proxy.yaml cni/10-bridge.conflist; do
 	sed "s#@RUN@#$RUN#g; s#@DNS@#$dns_service#g; s#@PODS@#$pods#g; s#@NODE@#$node#g" "$HERE/$f" >"$RUN/conf/$f"
 done
-network
 certificates
 start containerd containerd --config "$RUN/conf/containerd.toml"
 control_plane
