@@ -140,6 +140,13 @@ func TestAllButTheProbesAskForTheToken(t *testing.T) {
 	}
 }
 
+func TestAPageThatDoesNotExistIsSaidInTheWordsThatNewerVersionsKnow(t *testing.T) {
+	w := ask(everything(), "POST", "/debug/nothing")
+	if w.Code != http.StatusNotFound || w.Body.String() != "no such page: GET / lists the pages\n" {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
+}
+
 func TestTheTokensThatCountAreAskedForAtEachRequest(t *testing.T) {
 	c := everything()
 	var counts []string
