@@ -38,7 +38,7 @@ const (
 //
 // and can go from each of the last three to each of the others, with the next
 // answer. From "serves" it goes only when the replica does. While a replica is not
-// asked because it was silent, what is new is silent, too, without being asked.
+// due to be asked, because it was silent, what is unasked is silent, too.
 //
 // The zero value knows no Service of the proxy: then nobody but this process
 // counts. Safe for concurrent use, as is a nil one, which is like the zero value.
@@ -56,8 +56,8 @@ type member struct {
 	silent bool // it did not answer the last time
 	mute   bool // it answers, but its version cannot say what it serves
 
-	pause time.Duration // before it is asked again; 0 unless it is silent
-	due   time.Time     // when it is; no more than pause from its last silence
+	pause time.Duration // between its last silence and due; 0 unless it is silent
+	due   time.Time     // when it is to be asked again; zero unless it is silent
 }
 
 // told is what a replica has said of a route.
@@ -238,7 +238,7 @@ func (c *census) judge(v version, of *v1alpha1.ProxyRoute, now time.Time) opinio
 	if !c.known {
 		return o
 	}
-	f := c.find(v)
+	f := c.find(v, now)
 	o.counts = &v1alpha1.ReplicaCounts{Programmed: count(f.programmed), Total: count(len(c.order))}
 	was := meta.FindStatusCondition(of.Status.Conditions, v1alpha1.ConditionProgrammed)
 	stays := was != nil && was.Status == metav1.ConditionTrue && was.ObservedGeneration == v.generation
@@ -283,14 +283,14 @@ type findings struct {
 	unasked, mute  bool     // there is one
 }
 
-func (c *census) find(v version) (f findings) {
+func (c *census) find(v version, now time.Time) (f findings) {
 	for _, r := range c.order {
 		m := c.members[r]
 		t := m.told[v.uid]
 		switch {
 		case t.served >= v.generation:
 			f.programmed++
-		case t.asked < v.generation && !m.silent:
+		case t.asked < v.generation && !m.due.After(now):
 			f.unasked = true
 		case m.mute:
 			f.mute = true

@@ -95,6 +95,20 @@ func TestARouteIsProgrammedWhenEveryReadyReplicaHasSaidThatItServesIt(t *testing
 	}
 }
 
+func TestASilenceSpeaksForAReplicaOnlyUntilItIsDueToBeAskedAgain(t *testing.T) {
+	r, now := testReplicas(1), time.Now()
+	x := &census{}
+	x.meet(r, true, now)
+	q := question{to: r[0], uids: []string{"1"}, generations: []int64{2}}
+	x.hear(q, nil, errors.New("connection refused"), now)
+	for after, hold := range map[time.Duration]bool{0: false, minSilence - 1: false, minSilence: true, time.Hour: true} {
+		o := x.judge(version{"1", 3}, withProgrammed(metav1.ConditionFalse, 2), now.Add(after))
+		if o.hold != hold || !hold && o.condition.Message != "no answer from ferrum-a (10.0.0.1)" {
+			t.Errorf("after %s: %+v", after, o)
+		}
+	}
+}
+
 func TestAloneAReplicaSpeaksForItself(t *testing.T) {
 	for name, x := range map[string]*census{"nobody asked": nil, "no Service": {}} {
 		o := x.judge(version{"1", 3}, testRoute(), time.Now())
@@ -242,7 +256,7 @@ func TestNoQuestionIsLongerThanAnAdminPortTakesAndTheRestComesNext(t *testing.T)
 		x.hear(qs[0], nil, errors.New("no answer"), time.Now())
 	}
 	for uid := range wanted {
-		if x.find(version{uid, 1}).unasked {
+		if x.find(version{uid, 1}, time.Now()).unasked {
 			t.Fatal("a route was not asked about in as many rounds as suffice for all")
 		}
 	}
