@@ -30,7 +30,7 @@ type fakePeers struct {
 	old    map[netip.Addr]bool  // it has no such page
 	asked  []time.Time
 	times  map[netip.Addr][]time.Time // the same, by whom
-	most   int // at the same time
+	most   int                        // at the same time
 	now    int
 }
 

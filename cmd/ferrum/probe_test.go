@@ -36,10 +36,10 @@ func TestProbeTakesAnAddressWithoutBrackets(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := httptest.NewUnstartedServer(http.NotFoundHandler())
-		s.Listener.Close()
+		_ = s.Listener.Close()
 		s.Listener = l
 		s.Start()
-		defer s.Close()
+		t.Cleanup(s.Close)
 		host, port, _ := net.SplitHostPort(l.Addr().String())
 		var out, errs bytes.Buffer
 		if code := execute([]string{"probe", host, port}, &out, &errs); code != exitOK || !strings.Contains(out.String(), "404 Not Found") {
