@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
@@ -41,17 +42,19 @@ type Peers interface {
 // the same port and ask for the same token. Make one with NewAdminPorts.
 type AdminPorts struct {
 	port   uint16
-	token  string
+	tokens func() []string // nil: none is asked for
 	client *http.Client
 }
 
-// NewAdminPorts returns AdminPorts; token "" is none, dial nil is TCP. It follows
-// no redirect and uses no proxy: nobody but the replica is asked.
-func NewAdminPorts(port uint16, token string, dial func(ctx context.Context, network, address string) (net.Conn, error)) *AdminPorts {
+// NewAdminPorts returns AdminPorts; dial nil is TCP. tokens returns the tokens that
+// count at the moment: the first is sent, and another one where a replica does not
+// take it, as while they change; nil is none. It follows no redirect and uses no
+// proxy: nobody but the replica is asked.
+func NewAdminPorts(port uint16, tokens func() []string, dial func(ctx context.Context, network, address string) (net.Conn, error)) *AdminPorts {
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
 	}
-	return &AdminPorts{port: port, token: token, client: &http.Client{
+	return &AdminPorts{port: port, tokens: tokens, client: &http.Client{
 		Transport: &http.Transport{
 			DialContext: dial, IdleConnTimeout: adminIdle, MaxIdleConnsPerHost: 1, DisableCompression: true,
 			MaxResponseHeaderBytes: 16 << 10,
@@ -67,27 +70,27 @@ func (a *AdminPorts) Served(ctx context.Context, replica netip.Addr, uids []stri
 		return nil, err
 	}
 	url := "http://" + netip.AddrPortFrom(replica, a.port).String() + plan.ServedPath
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
+	tokens := []string{""}
+	if a.tokens != nil {
+		tokens = a.tokens()
 	}
-	req.Header.Set("Content-Type", "application/json")
-	if a.token != "" {
-		req.Header.Set("Authorization", "Bearer "+a.token)
+	var status int
+	var text []byte
+	for _, token := range tokens {
+		if status, text, err = a.post(ctx, url, token, body); err != nil {
+			return nil, err
+		}
+		if status != http.StatusUnauthorized {
+			break
+		}
 	}
-	res, err := a.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(res.Body, maxServedAnswer))
 	switch {
-	case err != nil:
-		return nil, err
-	case res.StatusCode == http.StatusNotFound:
+	case status == http.StatusNotFound && strings.TrimSpace(string(text)) == plan.NoSuchPage:
 		return nil, errMute
-	case res.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("POST %s: %s", url, res.Status)
+	case status == http.StatusNotFound:
+		return nil, fmt.Errorf("POST %s: %d from something that is no admin port of this proxy", url, status)
+	case status != http.StatusOK:
+		return nil, fmt.Errorf("POST %s: %d %s", url, status, http.StatusText(status))
 	}
 	var answer plan.ServedAnswer
 	if err := json.Unmarshal(text, &answer); err != nil {
@@ -97,4 +100,23 @@ func (a *AdminPorts) Served(ctx context.Context, replica netip.Addr, uids []stri
 		return nil, fmt.Errorf("POST %s: %d answers to %d questions", url, len(answer.Generations), len(uids))
 	}
 	return answer.Generations, nil
+}
+
+// post sends a body, with a token unless that is "", and reads the answer.
+func (a *AdminPorts) post(ctx context.Context, url, token string, body []byte) (status int, answer []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	res, err := a.client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer res.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(res.Body, maxServedAnswer))
+	return res.StatusCode, answer, err
 }

@@ -20,6 +20,13 @@ import (
 // each Pod.
 const settleTime = 30 * time.Second
 
+// A replica that does not answer is asked again after minSilence, and after twice
+// as long each time that it still does not, up to maxSilence.
+const (
+	minSilence = pollInterval
+	maxSilence = 10 * time.Second
+)
+
 // census knows the ready replicas of the proxy and what they have said that they
 // serve. It asks nobody; see poller. What it knows of a replica ends when that is
 // no longer among the ready ones, so one that comes back is asked anew.
@@ -30,7 +37,8 @@ const settleTime = 30 * time.Second
 //	unasked --+-> serves           -> behind      -> silent      -> not counted
 //
 // and can go from each of the last three to each of the others, with the next
-// answer. From "serves" it goes only when the replica does.
+// answer. From "serves" it goes only when the replica does. While a replica is not
+// due to be asked, because it was silent, what is unasked is silent, too.
 //
 // The zero value knows no Service of the proxy: then nobody but this process
 // counts. Safe for concurrent use, as is a nil one, which is like the zero value.
@@ -47,6 +55,9 @@ type member struct {
 	told   map[types.UID]told
 	silent bool // it did not answer the last time
 	mute   bool // it answers, but its version cannot say what it serves
+
+	pause time.Duration // between its last silence and due; 0 unless it is silent
+	due   time.Time     // when it is to be asked again; zero unless it is silent
 }
 
 // told is what a replica has said of a route.
@@ -86,12 +97,13 @@ func (c *census) settles() time.Time {
 type question struct {
 	to          replica
 	uids        []string
-	generations []int64 // wanted, of each
+	generations []int64   // wanted, of each
+	due         time.Time // not to be asked before; zero: at once
 }
 
 // questions returns what is not known of the wanted generations of routes, and
-// what was less than wanted, to be asked in one round. It returns none when all
-// replicas serve what is wanted.
+// what was less than wanted, to be asked in one round, or later if it is not due.
+// It returns none when all replicas serve what is wanted.
 func (c *census) questions(wanted map[types.UID]int64) []question {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -105,7 +117,7 @@ func (c *census) questions(wanted map[types.UID]int64) []question {
 				}
 			}
 		}
-		q := question{to: r}
+		q := question{to: r, due: m.due}
 		// What was never asked about holds up a status, so it comes first.
 		m.ask(&q, wanted, func(t told, generation int64) bool { return t.asked < generation })
 		m.ask(&q, wanted, func(t told, generation int64) bool { return t.asked >= generation && !m.mute })
@@ -129,9 +141,9 @@ func (m *member) ask(q *question, wanted map[types.UID]int64, worth func(told, i
 	}
 }
 
-// hear takes the answer to q: what is served, or why there is no answer. It
-// returns the routes of which something new is known.
-func (c *census) hear(q question, served []int64, err error) (news []types.UID) {
+// hear takes the answer to q, at a time: what is served, or why there is no answer.
+// It returns the routes of which something new is known.
+func (c *census) hear(q question, served []int64, err error, now time.Time) (news []types.UID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := c.members[q.to]
@@ -142,6 +154,12 @@ func (c *census) hear(q question, served []int64, err error) (news []types.UID) 
 	silent := err != nil && !mute
 	turned := mute != m.mute || silent != m.silent
 	m.mute, m.silent = mute, silent
+	if silent {
+		m.pause = min(max(2*m.pause, minSilence), maxSilence)
+		m.due = now.Add(m.pause)
+	} else {
+		m.pause, m.due = 0, time.Time{}
+	}
 	for i, uid := range q.uids {
 		uid := types.UID(uid)
 		before := m.told[uid]
@@ -171,6 +189,18 @@ func (c *census) behind(wanted map[types.UID]int64) (n int) {
 		}
 	}
 	return n
+}
+
+// silent returns the replicas that did not answer the last time.
+func (c *census) silent() (names []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.order {
+		if c.members[r].silent {
+			names = append(names, r.String())
+		}
+	}
+	return names
 }
 
 // opinion is what the replicas together make of a route that this one serves.
@@ -208,7 +238,7 @@ func (c *census) judge(v version, of *v1alpha1.ProxyRoute, now time.Time) opinio
 	if !c.known {
 		return o
 	}
-	f := c.find(v)
+	f := c.find(v, now)
 	o.counts = &v1alpha1.ReplicaCounts{Programmed: count(f.programmed), Total: count(len(c.order))}
 	was := meta.FindStatusCondition(of.Status.Conditions, v1alpha1.ConditionProgrammed)
 	stays := was != nil && was.Status == metav1.ConditionTrue && was.ObservedGeneration == v.generation
@@ -241,8 +271,8 @@ func (c *census) forget() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, m := range c.members {
-		clear(m.told)
+	for r := range c.members {
+		c.members[r] = &member{told: make(map[types.UID]told)}
 	}
 }
 
@@ -253,14 +283,14 @@ type findings struct {
 	unasked, mute  bool     // there is one
 }
 
-func (c *census) find(v version) (f findings) {
+func (c *census) find(v version, now time.Time) (f findings) {
 	for _, r := range c.order {
 		m := c.members[r]
 		t := m.told[v.uid]
 		switch {
 		case t.served >= v.generation:
 			f.programmed++
-		case t.asked < v.generation:
+		case t.asked < v.generation && !m.due.After(now):
 			f.unasked = true
 		case m.mute:
 			f.mute = true

@@ -25,7 +25,7 @@ func testReplicas(n int) []replica {
 
 // told lets a replica answer the question about the test route.
 func (c *census) said(r replica, asked, served int64, err error) {
-	c.hear(question{r, []string{"1"}, []int64{asked}}, []int64{served}, err)
+	c.hear(question{to: r, uids: []string{"1"}, generations: []int64{asked}}, []int64{served}, err, time.Now())
 }
 
 // withProgrammed returns the test route, of which Programmed has a status for its
@@ -95,6 +95,20 @@ func TestARouteIsProgrammedWhenEveryReadyReplicaHasSaidThatItServesIt(t *testing
 	}
 }
 
+func TestASilenceSpeaksForAReplicaOnlyUntilItIsDueToBeAskedAgain(t *testing.T) {
+	r, now := testReplicas(1), time.Now()
+	x := &census{}
+	x.meet(r, true, now)
+	q := question{to: r[0], uids: []string{"1"}, generations: []int64{2}}
+	x.hear(q, nil, errors.New("connection refused"), now)
+	for after, hold := range map[time.Duration]bool{0: false, minSilence - 1: false, minSilence: true, time.Hour: true} {
+		o := x.judge(version{"1", 3}, withProgrammed(metav1.ConditionFalse, 2), now.Add(after))
+		if o.hold != hold || !hold && o.condition.Message != "no answer from ferrum-a (10.0.0.1)" {
+			t.Errorf("after %s: %+v", after, o)
+		}
+	}
+}
+
 func TestAloneAReplicaSpeaksForItself(t *testing.T) {
 	for name, x := range map[string]*census{"nobody asked": nil, "no Service": {}} {
 		o := x.judge(version{"1", 3}, testRoute(), time.Now())
@@ -143,7 +157,7 @@ func TestOnlyWhatIsNotKnownToBeServedIsAsked(t *testing.T) {
 		t.Fatalf("at first: %v", got)
 	}
 	for _, q := range qs {
-		x.hear(q, q.generations, nil)
+		x.hear(q, q.generations, nil, time.Now())
 	}
 	if qs = x.questions(wanted); len(qs) != 0 || x.behind(wanted) != 0 {
 		t.Fatalf("all is served, and there are questions: %v", qs)
@@ -182,7 +196,7 @@ func TestOnlyAnAnswerThatSaysSomethingNewIsNews(t *testing.T) {
 		{3, 2, nil, true}, {3, 2, nil, false}, {3, 0, dead, true}, {3, 0, dead, false}, {4, 0, dead, true}, {4, 0, errMute, true},
 		{4, 2, nil, true}, {4, 3, nil, true}, {4, 3, nil, false},
 	} {
-		news := x.hear(question{r, []string{"1"}, []int64{step.asked}}, []int64{step.served}, step.err)
+		news := x.hear(question{to: r, uids: []string{"1"}, generations: []int64{step.asked}}, []int64{step.served}, step.err, time.Now())
 		if (len(news) > 0) != step.news {
 			t.Errorf("answer %d: news %v", i, news)
 		}
@@ -197,7 +211,7 @@ func TestAReplicaThatWasGoneIsAskedAnewAboutEverything(t *testing.T) {
 	qs := x.questions(wanted)
 	x.meet(all[:1], true, time.Now())
 	for _, q := range qs { // that of the other comes too late
-		x.hear(q, q.generations, nil)
+		x.hear(q, q.generations, nil, time.Now())
 	}
 	if qs = x.questions(wanted); len(qs) != 0 {
 		t.Fatalf("questions to %v", uidsOf(qs))
@@ -219,7 +233,7 @@ func TestWhatIsKnownOfRoutesThatAreGoneIsForgotten(t *testing.T) {
 	for i := range 100 {
 		wanted := map[types.UID]int64{types.UID(rune('a' + i)): 1}
 		for _, q := range x.questions(wanted) {
-			x.hear(q, q.generations, nil)
+			x.hear(q, q.generations, nil, time.Now())
 		}
 	}
 	if n := len(x.members[testReplicas(1)[0]].told); n > 2 {
@@ -239,10 +253,10 @@ func TestNoQuestionIsLongerThanAnAdminPortTakesAndTheRestComesNext(t *testing.T)
 		if len(qs) != 1 || len(qs[0].uids) != plan.MaxServedUIDs {
 			t.Fatalf("round %d: %v", round, uidsOf(qs))
 		}
-		x.hear(qs[0], nil, errors.New("no answer"))
+		x.hear(qs[0], nil, errors.New("no answer"), time.Now())
 	}
 	for uid := range wanted {
-		if x.find(version{uid, 1}).unasked {
+		if x.find(version{uid, 1}, time.Now()).unasked {
 			t.Fatal("a route was not asked about in as many rounds as suffice for all")
 		}
 	}

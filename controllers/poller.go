@@ -30,7 +30,8 @@ const (
 // statuses, and has the statuses looked at that depend on the answers. It asks in
 // rounds, which follow news (verdicts, replicas, the Lease) or a round that did not
 // find everything served, and only about what is not known to be served: without
-// news, and with all served, there is none.
+// news, and with all served, there is none. A replica that does not answer is asked
+// ever more rarely.
 //
 // Its fields belong to the goroutine of run.
 type poller struct {
@@ -40,6 +41,7 @@ type poller struct {
 	metrics *metrics
 	log     logr.Logger
 	said    throttle
+	old     string // the replicas of an older version that the log has named last
 
 	woke   time.Time               // when the first news since the round before came; zero: none
 	met    time.Time               // census.settles at the round before
@@ -53,8 +55,7 @@ func (p *poller) run(ctx context.Context) error {
 	round, settled := stopped(), stopped()
 	defer round.Stop()
 	defer settled.Stop()
-	waiting := false // for a round
-	var last, settles time.Time
+	var last, next, settles time.Time // rounds; next is zero when none is waited for
 	for {
 		select {
 		case <-ctx.Done():
@@ -67,14 +68,16 @@ func (p *poller) run(ctx context.Context) error {
 			if p.woke.IsZero() {
 				p.woke = time.Now()
 			}
-			if !waiting {
-				waiting = true
-				round.Reset(max(pollHoldOff, time.Until(last.Add(pollInterval))))
+			soon := later(time.Now().Add(pollHoldOff), last.Add(pollInterval))
+			if next.IsZero() || soon.Before(next) {
+				next = soon
+				round.Reset(time.Until(next))
 			}
 		case <-round.C:
 			last = time.Now()
-			if waiting = p.round(ctx); waiting {
-				round.Reset(time.Until(last.Add(pollInterval)))
+			if next = p.round(ctx, last); !next.IsZero() {
+				next = later(next, last.Add(pollInterval))
+				round.Reset(time.Until(next))
 			}
 		case <-settled.C:
 			p.writer.refresh(refreshPause)
@@ -89,15 +92,22 @@ func stopped() *time.Timer {
 	return t
 }
 
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // round asks every replica about which there is something to ask. It returns
-// whether there has to be another one.
-func (p *poller) round(ctx context.Context) (again bool) {
+// when there has to be something to ask again, zero for never.
+func (p *poller) round(ctx context.Context, now time.Time) (next time.Time) {
 	verdicts, leading := p.writer.latest()
 	if !leading {
 		p.open, p.latest, p.waits, p.woke = nil, nil, nil, time.Time{}
 		p.census.forget()
 		p.metrics.replicasBehind.Set(0)
-		return false
+		return next
 	}
 	routes := make(map[types.UID]objectKey)
 	wanted := make(map[types.UID]int64)
@@ -113,19 +123,36 @@ func (p *poller) round(ctx context.Context) (again bool) {
 	}
 	questions := p.census.questions(wanted)
 	p.note(about(questions), wanted)
-	p.ask(ctx, questions, look)
+	p.ask(ctx, due(questions, now), look)
 	for uid := range look {
 		if key, ok := routes[uid]; ok {
 			p.writer.nudge(key)
 		}
 	}
 	p.metrics.replicasBehind.Set(float64(p.census.behind(wanted)))
-	p.open = about(p.census.questions(wanted))
+	left := p.census.questions(wanted)
+	p.open = about(left)
 	if !p.census.settles().Equal(p.met) {
 		maps.Copy(p.open, about(questions)) // somebody went while it was asked
 	}
 	p.measure(time.Now())
-	return len(p.open) > 0
+	return soonest(left, now)
+}
+
+// due returns the questions that are to be asked at a time.
+func due(questions []question, now time.Time) []question {
+	return slices.DeleteFunc(slices.Clone(questions), func(q question) bool { return q.due.After(now) })
+}
+
+// soonest returns when the first of the questions may be asked, not before now;
+// zero if there is none.
+func soonest(questions []question, now time.Time) (at time.Time) {
+	for _, q := range questions {
+		if t := later(q.due, now); at.IsZero() || t.Before(at) {
+			at = t
+		}
+	}
+	return at
 }
 
 // about returns the routes that questions are about.
@@ -144,9 +171,9 @@ func about(questions []question) map[types.UID]struct{} {
 func (p *poller) ask(ctx context.Context, questions []question, news map[types.UID]struct{}) {
 	var (
 		workers sync.WaitGroup
-		mu      sync.Mutex // of news, failed and last
-		failed  []string
-		last    error // of one of them
+		mu      sync.Mutex // of news, mute and last
+		mute    []string
+		last    error // of one that does not answer
 	)
 	slots := make(chan struct{}, pollWorkers)
 	for _, q := range questions {
@@ -158,27 +185,43 @@ func (p *poller) ask(ctx context.Context, questions []question, news map[types.U
 			served, err := p.peers.Served(ctx, q.to.addr, q.uids)
 			mu.Lock()
 			defer mu.Unlock()
-			if p.count(err) {
-				failed, last = append(failed, q.to.String()), err
+			p.count(err)
+			switch {
+			case isMute(err):
+				mute = append(mute, q.to.String())
+			case err != nil:
+				last = err
 			}
-			for _, uid := range p.census.hear(q, served, err) {
+			for _, uid := range p.census.hear(q, served, err, time.Now()) {
 				news[uid] = struct{}{}
 			}
 		})
 	}
 	workers.Wait()
-	if len(failed) == 0 {
-		p.said.reset()
-		return
-	}
-	slices.Sort(failed)
-	if words := listed(failed); ctx.Err() == nil && p.said.allow(words) {
-		p.log.Info("replicas do not say what they serve", "replicas", words, "err", last.Error())
+	if ctx.Err() == nil {
+		slices.Sort(mute)
+		p.tell(listed(mute), last)
 	}
 }
 
-// count counts an answer and returns whether it was none.
-func (p *poller) count(err error) (failed bool) {
+// tell logs who cannot say what it serves, and who does not answer; last is why one
+// of them did not in this round.
+func (p *poller) tell(mute string, last error) {
+	if mute != "" && mute != p.old {
+		p.old = mute
+		p.log.Info("replicas of an older version cannot say what they serve; Programmed does not count them", "replicas", mute)
+	}
+	silent := listed(p.census.silent())
+	switch {
+	case silent == "":
+		p.said.reset()
+	case last != nil && p.said.allow(silent):
+		p.log.Info("replicas do not say what they serve", "replicas", silent, "err", last.Error())
+	}
+}
+
+// count counts an answer.
+func (p *poller) count(err error) {
 	result := pollAnswered
 	switch {
 	case isMute(err):
@@ -187,7 +230,6 @@ func (p *poller) count(err error) (failed bool) {
 		result = pollFailed
 	}
 	p.metrics.replicaPolls.WithLabelValues(result).Inc()
-	return result == pollFailed
 }
 
 // note notes which of the routes that are asked about are new, or have a new

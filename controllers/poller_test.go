@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
@@ -27,13 +29,15 @@ type fakePeers struct {
 	serves map[netip.Addr]int64 // < 0: it takes the question and never answers
 	old    map[netip.Addr]bool  // it has no such page
 	asked  []time.Time
-	most   int // at the same time
+	times  map[netip.Addr][]time.Time // the same, by whom
+	most   int                        // at the same time
 	now    int
 }
 
 func (f *fakePeers) Served(ctx context.Context, r netip.Addr, uids []string) ([]int64, error) {
 	f.mu.Lock()
 	f.asked = append(f.asked, time.Now())
+	f.times[r] = append(f.times[r], time.Now())
 	f.now++
 	f.most = max(f.most, f.now)
 	generation, ok := f.serves[r]
@@ -93,7 +97,7 @@ func withPoller(t *testing.T, test func(t *testing.T, b *pollBed)) {
 		api := &fakeAPI{cached: testRoute(), stored: testRoute(), start: time.Now()}
 		w := newStatusWriter(api, api, logr.Discard(), m, nil)
 		w.census = &census{}
-		b := &pollBed{w, api, &fakePeers{serves: make(map[netip.Addr]int64), old: make(map[netip.Addr]bool)}, testReplicas(3)}
+		b := &pollBed{w, api, &fakePeers{serves: make(map[netip.Addr]int64), old: make(map[netip.Addr]bool), times: make(map[netip.Addr][]time.Time)}, testReplicas(3)}
 		for _, r := range b.replicas {
 			b.peers.set(r, 3)
 		}
@@ -282,6 +286,120 @@ func TestAReplicaThatHangsIsNamedAndHoldsUpOnlyWhatIsNew(t *testing.T) {
 	})
 }
 
+// pauses are the times between the questions to a replica since one.
+func (f *fakePeers) pauses(r replica, since time.Time) (all []time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, at := range f.times[r.addr] {
+		if i > 0 && !f.times[r.addr][i-1].Before(since) {
+			all = append(all, at.Sub(f.times[r.addr][i-1]).Round(100*time.Millisecond))
+		}
+	}
+	return all
+}
+
+func TestAReplicaThatDoesNotAnswerIsAskedEverMoreRarelyAndTheOthersAreNot(t *testing.T) {
+	withPoller(t, func(t *testing.T, b *pollBed) {
+		b.lead(t.Context())
+		b.build()
+		b.after(t, time.Minute)
+		edit := func(generation int64, serve ...replica) {
+			b.api.edit(func(o *v1alpha1.ProxyRoute) { o.Generation = generation })
+			for _, r := range serve {
+				b.peers.set(r, generation)
+			}
+			b.build()
+		}
+		hanging, slow, other := b.replicas[0], b.replicas[1], b.replicas[2]
+		b.peers.set(hanging, -1)
+		began := time.Now()
+		edit(4, other) // slow is behind all the time
+		b.after(t, 50*time.Second)
+		// A second each is the wait for its answer.
+		if got, want := b.peers.pauses(hanging, began), []time.Duration{2e9, 3e9, 5e9, 9e9, 11e9, 11e9}; !slices.Equal(got, want) {
+			t.Errorf("the one that hangs was asked after %v, want %v", got, want)
+		}
+		for _, d := range b.peers.pauses(slow, began) {
+			if d > pollInterval+200*time.Millisecond {
+				t.Errorf("the one that is behind was asked after %v", d)
+			}
+		}
+		// What is new is not held up: that one is silent, as it was, says the status.
+		edit(5, other, slow)
+		b.after(t, 200*time.Millisecond+pollInterval)
+		if c := b.programmed(); c.ObservedGeneration != 5 || c.Message != "no answer from ferrum-a (10.0.0.1)" || b.counts().Programmed != 2 {
+			t.Errorf("an edit while one hangs: %+v, %+v", c, b.counts())
+		}
+		b.peers.set(hanging, 5)
+		b.after(t, maxSilence+pollTimeout)
+		if c := b.programmed(); c.Status != metav1.ConditionTrue || c.ObservedGeneration != 5 {
+			t.Fatalf("after it has answered: %+v", c)
+		}
+		// It answers: it is asked at once again, and within a second.
+		began = time.Now()
+		edit(6, other, slow)
+		b.after(t, 5500*time.Millisecond)
+		if got, want := b.peers.pauses(hanging, began), []time.Duration{1e9, 1e9, 1e9, 1e9, 1e9}; !slices.Equal(got, want) {
+			t.Errorf("as one that is behind it was asked after %v, want %v", got, want)
+		}
+	})
+}
+
+func TestAReplicaThatWasSilentAndIsReadyAgainIsAskedAtOnce(t *testing.T) {
+	withPoller(t, func(t *testing.T, b *pollBed) {
+		b.lead(t.Context())
+		b.build()
+		b.after(t, time.Minute)
+		all := b.replicas
+		b.peers.set(all[1], -1)
+		b.api.edit(func(o *v1alpha1.ProxyRoute) { o.Generation = 4 })
+		b.peers.set(all[0], 4)
+		b.peers.set(all[2], 4)
+		b.build()
+		b.after(t, 32*time.Second)
+		if at := b.peers.times[all[1].addr]; time.Since(at[len(at)-1]) > maxSilence/2 {
+			t.Fatalf("it was asked %s ago, so it is due anyway", time.Since(at[len(at)-1]))
+		}
+		b.replicas = []replica{all[0], all[2]}
+		b.build()
+		b.after(t, time.Second)
+		b.replicas = all
+		b.peers.set(all[1], 4)
+		ready := time.Now()
+		b.build()
+		b.after(t, pollInterval)
+		if at := b.peers.times[all[1].addr]; at[len(at)-1].Before(ready) {
+			t.Errorf("it was not asked within a second, but %s before", ready.Sub(at[len(at)-1]))
+		}
+	})
+}
+
+func TestARouteThatIsMadeAnewIsNotServedBecauseTheOneBeforeWas(t *testing.T) {
+	withPoller(t, func(t *testing.T, b *pollBed) {
+		b.lead(t.Context())
+		b.build()
+		b.after(t, time.Minute)
+		// Between two rounds: deleted, and created with the same name.
+		b.api.edit(func(o *v1alpha1.ProxyRoute) {
+			o.UID, o.Generation, o.Status = "2", 1, v1alpha1.ProxyRouteStatus{}
+		})
+		for _, r := range b.replicas[:2] {
+			b.peers.set(r, 1)
+		}
+		b.peers.set(b.replicas[2], 0) // has the one before, and so nothing of this one
+		b.build()
+		b.after(t, pollInterval)
+		if c := b.programmed(); c.Status != metav1.ConditionFalse || c.Message != "behind: ferrum-c (10.0.0.3) does not serve the route" {
+			t.Fatalf("while one has the route of before: %+v", c)
+		}
+		b.peers.set(b.replicas[2], 1)
+		b.after(t, pollInterval+100*time.Millisecond)
+		if c := b.programmed(); c.Status != metav1.ConditionTrue || b.counts().Programmed != 3 {
+			t.Fatalf("after it has the new one: %+v", c)
+		}
+	})
+}
+
 func TestTheNumberOfReplicasFollowsWhenTheyHaveSettled(t *testing.T) {
 	withPoller(t, func(t *testing.T, b *pollBed) {
 		b.lead(t.Context())
@@ -346,6 +464,32 @@ func TestAnUpgradeFromAVersionThatCannotSayWhatItServesGoesThrough(t *testing.T)
 	})
 }
 
+func TestReplicasThatCannotSayOrDoNotAnswerAreLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lines []string
+		x := &census{}
+		x.meet(testReplicas(2), true, time.Now())
+		p := &poller{census: x, log: funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{})}
+		dead := errors.New("connection refused")
+		for range 5 {
+			x.said(testReplicas(2)[0], 3, 0, errMute)
+			x.said(testReplicas(2)[1], 3, 0, dead)
+			p.tell("ferrum-a (10.0.0.1)", dead)
+			p.tell("", nil) // a round in which neither is asked
+		}
+		if len(lines) != 2 || !strings.Contains(lines[0], "older version") || !strings.Contains(lines[1], "ferrum-b (10.0.0.2)") {
+			t.Fatalf("logged %q", lines)
+		}
+		x.said(testReplicas(2)[1], 3, 3, nil)
+		p.tell("", nil)
+		x.said(testReplicas(2)[1], 4, 0, dead)
+		p.tell("", dead)
+		if len(lines) != 3 {
+			t.Errorf("logged %q; want it said again of one that had answered meanwhile", lines)
+		}
+	})
+}
+
 func TestANewLeaderKeepsWhatIsTrueAndAsksEverybodyOnce(t *testing.T) {
 	withPoller(t, func(t *testing.T, b *pollBed) {
 		b.api.edit(func(o *v1alpha1.ProxyRoute) {
@@ -368,7 +512,7 @@ func TestANewLeaderKeepsWhatIsTrueAndAsksEverybodyOnce(t *testing.T) {
 			t.Fatalf("the new leader wrote %+v", c)
 		}
 		b.peers.set(b.replicas[1], 3)
-		b.after(t, 2*time.Second)
+		b.after(t, maxSilence)
 		asked := b.peers.questions()
 		b.after(t, time.Hour)
 		if n := b.peers.questions(); n != asked {

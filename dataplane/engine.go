@@ -50,9 +50,9 @@ type Config struct {
 	// KeepBytes bounds the memory for bodies that are kept to be sent again; 0:
 	// proxy.DefaultKeepBytes.
 	KeepBytes int64
-	// AdminToken is the bearer token for everything on the admin port but the
-	// probes; "" is none.
-	AdminToken string
+	// AdminTokens returns the bearer tokens for everything on the admin port but
+	// the probes: see admin.Config. nil: no token is asked for.
+	AdminTokens func() []string
 	// Shared is the Redis that counts for the rate limits of all replicas
 	// together; without an address each replica has its part of them. Its log is
 	// that of the Config.

@@ -122,7 +122,7 @@ func (e *Engine) serveAdmin(ctx context.Context, waits bool) error {
 // administer serves the admin port until ctx ends.
 func (e *Engine) administer(ctx context.Context, l net.Listener) {
 	s := admin.New(admin.Config{
-		Token: e.config.AdminToken, Pprof: e.config.Pprof, Ready: e.Ready, Metrics: e.telemetry.Handler(),
+		Tokens: e.config.AdminTokens, Pprof: e.config.Pprof, Ready: e.Ready, Metrics: e.telemetry.Handler(),
 		Explain: e.Explain, Routes: e.Routes, Endpoints: e.Endpoints, Served: e.Served, Log: e.config.Log,
 	})
 	if err := s.Serve(ctx, l); err != nil {

@@ -283,7 +283,7 @@ func TestKindsHaveTheirShortNamesAndColumns(t *testing.T) {
 		namespaced      bool
 		columns         []string // after Name; * marks those of -o wide
 	}{
-		{"proxyroutes", "pr", true, []string{"Hostnames", "Class*", "Accepted", "Resolved", "Programmed", "Healthy", "Conflicted*", "Age"}},
+		{"proxyroutes", "pr", true, []string{"Hostnames", "Class*", "Accepted", "Resolved", "Programmed", "Serving", "Replicas", "Healthy", "Conflicted*", "Age"}},
 		{"backendpolicies", "bpol", true, []string{"Targets", "Accepted", "Conflicted", "Age"}},
 		{"proxyclasses", "pclass", false, []string{"Default", "Accepted", "Age"}},
 	} {

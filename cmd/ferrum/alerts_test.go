@@ -36,6 +36,7 @@ var faults = []fault{
 	{"the only endpoint cannot be ejected", []string{"FerrumEjectionsSkipped", "FerrumUpstreamFailureRatioHigh"}, 0, notEjected},
 	{"no endpoint passes its checks", []string{"FerrumBackendPanic"}, 0, unhealthy},
 	{"a drain is too short", []string{"FerrumDrainCutRequests"}, begins + 5, drained},
+	{"Redis is away", []string{"FerrumRateLimitSharedDown"}, 0, redisAway},
 	{"there are too many connections", []string{"FerrumConnectionsRefused"}, 0, crowded},
 	{"there are too few file descriptors", []string{"FerrumAcceptErrors"}, 0, outOfFiles},
 	{"nobody can take the access log", []string{"FerrumAccessLogDropped"}, 0, logLost},
@@ -216,6 +217,13 @@ func drained(t *testing.T) []target {
 	p.signal(syscall.SIGTERM)
 	eventually(t, "it is cut", func() bool { return strings.Contains(p.scrape(), `reason="shutdown"`) })
 	return []target{{name: "a", scrapes: []string{before, p.scrape()}, ended: true}}
+}
+
+func redisAway(t *testing.T) []target {
+	dir := newManifestDir(t, map[string]string{"site.yaml": oneRoute("a.example.com", backend(t, "one"))})
+	p := start(t, "--manifests", string(dir), "--config", written(t, "ferrum.yaml", "redis: {address: "+refusing(t)+"}\n")).ready()
+	eventually(t, "it has been looked for", func() bool { return p.metric("ferrum_rate_limit_shared_errors_total") > 0 })
+	return rounds(p, requests(p))
 }
 
 func crowded(t *testing.T) []target {

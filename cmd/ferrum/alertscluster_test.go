@@ -78,6 +78,7 @@ func inCluster(t *testing.T, add func(fault, []target)) {
 	const propagation = "ferrum_controller_propagation_seconds_"
 	edit("FerrumPropagationSlow", 5, propagation+`bucket{le="10"}`, propagation+`bucket{le="30"}`, propagation+`bucket{le="60"}`, propagation+`bucket{le="+Inf"}`, propagation+"count")
 	edit("FerrumConfigurationRefused", 1, "ferrum_controller_apply_failures_total ")
+	edit("FerrumReplicasBehind", 1, "ferrum_controller_replicas_behind ")
 	edit("FerrumRuleSeriesOverflow", 1, "ferrum_rule_series_overflowed ")
 
 	if err := os.RemoveAll(dir); err != nil {

@@ -26,8 +26,8 @@ const podNamespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespac
 // clusterSource feeds the data plane from an API server, and tells the API server
 // of what the data plane finds out about endpoints.
 //
-// token is that of the admin port, which the replicas ask each other with.
-func clusterSource(c *Config, engine *dataplane.Engine, token string, transitions *controllers.Transitions, log logr.Logger) (func(context.Context) error, error) {
+// tokens are those of the admin port, which the replicas ask each other with.
+func clusterSource(c *Config, engine *dataplane.Engine, tokens func() []string, transitions *controllers.Transitions, log logr.Logger) (func(context.Context) error, error) {
 	cfg, err := restConfig(c.Kubeconfig)
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func clusterSource(c *Config, engine *dataplane.Engine, token string, transition
 		if ns, name, ok := strings.Cut(c.Replicas.Service, "/"); ok {
 			o.ReplicasOf, o.Replicas = types.NamespacedName{Namespace: ns, Name: name}, replicas
 			if port, ok := adminPort(c.Admin.Address); ok {
-				o.Peers = controllers.NewAdminPorts(port, token, nil)
+				o.Peers = controllers.NewAdminPorts(port, tokens, nil)
 			}
 		}
 		return controllers.Run(ctx, cfg, o)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 
@@ -61,7 +60,7 @@ type Config struct {
 		// Address to listen on for probes, metrics and debug pages; "" = off.
 		Address string
 		// TokenFile holds the bearer token of everything but the probes; "" =
-		// no token is asked for. It is read once, at the start.
+		// no token is asked for. It may change: see adminToken.
 		TokenFile string
 		// Pprof serves /debug/pprof.
 		Pprof bool
@@ -162,7 +161,7 @@ func (c *Config) settings() []setting {
 		{"http.proxyProtocol.trustedCIDRs", "proxy-protocol-cidrs", "load balancers whose connections begin with a PROXY header, version 1 or 2; from here it is required", &cidrs{to: &c.HTTP.ProxyProtocol.TrustedCIDRs}},
 		{"forwarded.trustedCIDRs", "forwarded-cidrs", "proxies whose X-Forwarded-* and Forwarded are believed; those of others are overwritten", &cidrs{to: &c.Forwarded.TrustedCIDRs}},
 		{"admin.address", "admin", `address of /livez, /readyz, /metrics and /debug; "" = off`, (*address)(&c.Admin.Address)},
-		{"admin.tokenFile", "", "file with the bearer token that everything but the probes asks for; read at start", (*text)(&c.Admin.TokenFile)},
+		{"admin.tokenFile", "", "file with the bearer token that everything but the probes asks for; read anew for each request", (*text)(&c.Admin.TokenFile)},
 		{"admin.pprof", "", "serve /debug/pprof", (*toggle)(&c.Admin.Pprof)},
 		{"topology.zone", "topology-zone", "zone that the process runs in, for topology hints; empty = not known", (*text)(&c.Topology.Zone)},
 		{"topology.node", "topology-node", "node that the process runs on, for topology hints; empty = not known", (*text)(&c.Topology.Node)},
@@ -251,25 +250,4 @@ func (c *Config) validate() error {
 		return errors.New("http.address and admin.address are both off: nothing would listen")
 	}
 	return nil
-}
-
-// readToken returns the bearer token in a file, without surrounding white
-// space. "" is returned for no file only: an empty file is an error, because a
-// token that is asked for and missing must not open the admin port.
-func readToken(file string) (string, error) {
-	if file == "" {
-		return "", nil
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("token file: %w", err)
-	}
-	token := strings.TrimSpace(string(data))
-	if token == "" {
-		return "", fmt.Errorf("token file %s is empty", file)
-	}
-	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		return "", fmt.Errorf("token file %s: the token must be one word of printable ASCII", file)
-	}
-	return token, nil
 }

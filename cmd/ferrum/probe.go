@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -17,23 +18,28 @@ const probeInterval = time.Second
 func newProbeCommand() *cobra.Command {
 	timeout := 30 * time.Second
 	cmd := &cobra.Command{
-		Use:   "probe URL",
+		Use:   "probe URL | HOST PORT",
 		Short: "Wait until a URL answers with a status below 500",
 		Long: `probe sends GET requests to a URL until one is answered with a status below 500:
 the ready page of an admin port, or the HTTP port, which answers 503 until the
 first table is in and 404 where no rule matches. It is for images without a
-shell: a health check of a container, the test of the Helm chart.
+shell: a health check of a container, the test of the Helm chart. HOST may be an
+address of IPv6 as it is in an environment variable, without brackets.
 
 The exit code is 0 when there was such an answer, 1 when there was none in time.`,
 		Example: `  ferrum probe http://127.0.0.1:9090/readyz`,
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if u, err := url.Parse(args[0]); err != nil || u.Host == "" || u.Scheme != "http" {
-				return fmt.Errorf("%q is not a URL such as http://127.0.0.1:9090/readyz", args[0])
+			target := args[0]
+			if len(args) == 2 {
+				target = "http://" + net.JoinHostPort(args[0], args[1]) + "/"
+			}
+			if u, err := url.Parse(target); err != nil || u.Host == "" || u.Scheme != "http" {
+				return fmt.Errorf("%q is not a URL such as http://127.0.0.1:9090/readyz", target)
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			return probe(ctx, args[0], cmd.OutOrStdout())
+			return probe(ctx, target, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "how long to go on trying")

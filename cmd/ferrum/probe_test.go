@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -28,6 +29,25 @@ func TestProbeWaitsForAnAnswerBelow500(t *testing.T) {
 	}
 }
 
+func TestProbeTakesAnAddressWithoutBrackets(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := httptest.NewUnstartedServer(http.NotFoundHandler())
+		_ = s.Listener.Close()
+		s.Listener = l
+		s.Start()
+		t.Cleanup(s.Close)
+		host, port, _ := net.SplitHostPort(l.Addr().String())
+		var out, errs bytes.Buffer
+		if code := execute([]string{"probe", host, port}, &out, &errs); code != exitOK || !strings.Contains(out.String(), "404 Not Found") {
+			t.Errorf("%s: exit code %d, output %q %q", addr, code, out.String(), errs.String())
+		}
+	}
+}
+
 func TestProbeFailsWithTheLastReasonWhenTimeIsUp(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
 	defer s.Close()
@@ -39,10 +59,10 @@ func TestProbeFailsWithTheLastReasonWhenTimeIsUp(t *testing.T) {
 }
 
 func TestProbeTakesOnlyAnHTTPURL(t *testing.T) {
-	for _, target := range []string{"x", "ftp://a/", "http://"} {
+	for _, args := range [][]string{{"x"}, {"ftp://a/"}, {"http://"}, {"a", "port"}, {"a", "1", "2"}} {
 		var out, errs bytes.Buffer
-		if code := execute([]string{"probe", target}, &out, &errs); code != exitUsage {
-			t.Errorf("probe %s: exit code %d", target, code)
+		if code := execute(append([]string{"probe"}, args...), &out, &errs); code != exitUsage {
+			t.Errorf("probe %s: exit code %d", args, code)
 		}
 	}
 }

@@ -64,7 +64,7 @@ func run(ctx context.Context, c *Config, again func() (*Config, error), stdout, 
 	adoptLibraries(log)
 	limitMemory(log)
 
-	token, err := readToken(c.Admin.TokenFile)
+	tokens, err := adminTokens(c.Admin.TokenFile, log)
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -79,7 +79,7 @@ func run(ctx context.Context, c *Config, again func() (*Config, error), stdout, 
 	}
 	reads := newFileReads()
 	settings := engineConfig(c)
-	settings.AdminToken = token
+	settings.AdminTokens = tokens
 	settings.OnTransition = onTransition
 	settings.Shared = redis
 	settings.Version = currentVersion()
@@ -87,7 +87,7 @@ func run(ctx context.Context, c *Config, again func() (*Config, error), stdout, 
 	settings.AccessLog.Out = stdout
 	settings.Gatherers = []telemetry.Gatherer{crmetrics.Registry, reads.registry}
 	engine := dataplane.New(settings)
-	source, err := newSource(c, engine, token, transitions, log)
+	source, err := newSource(c, engine, tokens, transitions, log)
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -139,14 +139,14 @@ func clientLimits(c *Config) proxy.ClientLimits {
 }
 
 // newSource returns what feeds the engine until its context ends.
-func newSource(c *Config, engine *dataplane.Engine, token string, transitions *controllers.Transitions, log logr.Logger) (func(context.Context) error, error) {
+func newSource(c *Config, engine *dataplane.Engine, tokens func() []string, transitions *controllers.Transitions, log logr.Logger) (func(context.Context) error, error) {
 	if c.Manifests != "" {
 		if _, err := os.Stat(c.Manifests); err != nil {
 			return nil, fmt.Errorf("manifests: %w", err)
 		}
 		return newFileSource(c, engine.Apply, log).run, nil
 	}
-	return clusterSource(c, engine, token, transitions, log)
+	return clusterSource(c, engine, tokens, transitions, log)
 }
 
 // bufferBytes is the bound on the bytes in buffers: as set, else half of the

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // backend is a server that answers with its name.
@@ -253,6 +254,34 @@ func TestAdminTokenGuardsEverythingButTheProbes(t *testing.T) {
 	errs.Reset()
 	if code := execute(explain, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "--token-file") {
 		t.Errorf("explain without a token: %d %s", code, errs.String())
+	}
+}
+
+func TestATokenOfTheAdminPortIsChangedWithoutARestart(t *testing.T) {
+	t.Parallel()
+	dir := newManifestDir(t, map[string]string{"site.yaml": oneRoute("a.example.com", backend(t, "one"))})
+	secret := mountSecret(t, "one\n")
+	config := filepath.Join(t.TempDir(), "ferrum.yaml")
+	if err := os.WriteFile(config, []byte("admin: {tokenFile: "+secret.file()+"}\nmanifests: "+string(dir)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "--config", config).ready()
+	for _, step := range []struct {
+		put   string
+		wants map[string]int
+	}{
+		{"", map[string]int{"one": 200, "two": 401}},
+		{"two\n", map[string]int{"one": 200, "two": 200, "three": 401}},
+		{"three\n", map[string]int{"one": 401, "two": 200, "three": 200}},
+	} {
+		if step.put != "" {
+			secret.put(t, step.put, time.Now())
+		}
+		for token, want := range step.wants {
+			if status, _ := p.do(p.admin+"/metrics", "", "Authorization", "Bearer "+token); status != want {
+				t.Errorf("after %q, with %q: %d, want %d", step.put, token, status, want)
+			}
+		}
 	}
 }
 

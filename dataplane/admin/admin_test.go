@@ -107,7 +107,7 @@ func TestReadyzSaysWhyNotUntilReady(t *testing.T) {
 
 func TestAllButTheProbesAskForTheToken(t *testing.T) {
 	c := everything()
-	c.Token = token
+	c.Tokens = func() []string { return []string{token} }
 	for _, path := range append(allPages, "/nothing", "/debug/pprof", "/livez/", "//livez", "/livez/../metrics") {
 		for _, r := range []struct {
 			name      string
@@ -140,9 +140,39 @@ func TestAllButTheProbesAskForTheToken(t *testing.T) {
 	}
 }
 
+func TestAPageThatDoesNotExistIsSaidInTheWordsThatNewerVersionsKnow(t *testing.T) {
+	w := ask(everything(), "POST", "/debug/nothing")
+	if w.Code != http.StatusNotFound || w.Body.String() != "no such page: GET / lists the pages\n" {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
+}
+
+func TestTheTokensThatCountAreAskedForAtEachRequest(t *testing.T) {
+	c := everything()
+	var counts []string
+	c.Tokens = func() []string { return counts }
+	s := admin.New(c).Handler()
+	for _, step := range []struct {
+		counts []string
+		given  string
+		ok     bool
+	}{
+		{[]string{"one"}, "one", true}, {[]string{"two", "one"}, "one", true}, {[]string{"two", "one"}, "two", true},
+		{[]string{"two", "one"}, "three", false}, {[]string{"two"}, "one", false}, {nil, "", false}, {nil, "two", false},
+	} {
+		counts = step.counts
+		r := httptest.NewRequest("GET", "/metrics", nil)
+		r.Header.Set("Authorization", "Bearer "+step.given)
+		w := httptest.NewRecorder()
+		if s.ServeHTTP(w, r); (w.Code == http.StatusOK) != step.ok {
+			t.Errorf("%q of %q: %d", step.given, step.counts, w.Code)
+		}
+	}
+}
+
 func TestPagesOfOtherOriginsAreRefused(t *testing.T) {
 	c := everything()
-	c.Token = token
+	c.Tokens = func() []string { return []string{token} }
 	for _, header := range [][]string{
 		{"Origin", "https://evil.example"}, {"Origin", "null"}, {"Origin", ""}, {"Origin", "http://example.com"},
 		{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Sec-Fetch-Site", "unknown"},
@@ -342,7 +372,7 @@ func TestServedAnswersInTheOrderOfTheQuestions(t *testing.T) {
 
 func TestServedTakesABoundedQuestionAndTheToken(t *testing.T) {
 	c := everything()
-	c.Token = token
+	c.Tokens = func() []string { return []string{token} }
 	for name, tc := range map[string]struct {
 		body, token string
 		status      int

@@ -8,8 +8,8 @@
 //
 // The port shows what is configured for everybody, so it is a surface of its own:
 //
-//   - With a token, everything but the two probes asks for it, pages that do not
-//     exist included. The decision is made for the page that was found, never by
+//   - With tokens, everything but the two probes asks for one, pages that do not
+//     exist included. They may change at any time. The decision is made for the page that was found, never by
 //     comparing prefixes of a path.
 //   - A browser must not be made to read it from another site's page: a request
 //     with an Origin, or that the browser marks as not of the same origin, is

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 )
 
 // serve answers a request, or refuses it: first by where it comes from, then by
@@ -30,7 +32,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if p == nil {
-		refuse(w, http.StatusNotFound, "no such page: GET / lists the pages")
+		refuse(w, http.StatusNotFound, plan.NoSuchPage)
 		return
 	}
 	if !slices.Contains(p.methods, r.Method) {
@@ -55,9 +57,10 @@ func crossOrigin(r *http.Request) bool {
 	return true // cross-site, and same-site: another port of localhost is that
 }
 
-// authorized reports whether the request carries the token, if there is one.
+// authorized reports whether the request carries one of the tokens, if any is
+// asked for.
 func (s *Server) authorized(r *http.Request) bool {
-	if s.config.Token == "" {
+	if s.config.Tokens == nil {
 		return true
 	}
 	given := r.Header.Values("Authorization")
@@ -65,9 +68,14 @@ func (s *Server) authorized(r *http.Request) bool {
 		return false
 	}
 	scheme, token, _ := strings.Cut(given[0], " ")
-	// Of the sums, so that the time says nothing of the token's length either.
+	// Of the sums, so that the time says nothing of a token's length either.
 	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
-	return subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1 && strings.EqualFold(scheme, "Bearer")
+	equal := 0
+	for _, t := range s.config.Tokens() {
+		want := sha256.Sum256([]byte(t))
+		equal |= subtle.ConstantTimeCompare(sum[:], want[:])
+	}
+	return equal == 1 && strings.EqualFold(scheme, "Bearer")
 }
 
 // refuse answers with a status and a line that says what to do.

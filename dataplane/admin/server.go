@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log"
@@ -31,9 +30,10 @@ const (
 
 // Config says what a Server shows. A page whose function is nil does not exist.
 type Config struct {
-	// Token is the bearer token that everything but /livez and /readyz asks
-	// for; "" is none.
-	Token string
+	// Tokens returns the bearer tokens that everything but /livez and /readyz asks
+	// for one of; it is called at each such request, concurrently. nil: no token
+	// is asked for. When it returns none, nobody gets in.
+	Tokens func() []string
 	// Pprof serves Go's profiles below /debug/pprof/. Taking one costs CPU time,
 	// so it is off unless asked for.
 	Pprof bool
@@ -58,14 +58,13 @@ type Config struct {
 // Server is the admin port.
 type Server struct {
 	config Config
-	token  [sha256.Size]byte
 	pages  []page
 	log    logr.Logger
 }
 
 // New returns a Server that does not listen yet.
 func New(c Config) *Server {
-	s := &Server{config: c, token: sha256.Sum256([]byte(c.Token)), log: c.Log}
+	s := &Server{config: c, log: c.Log}
 	s.pages = s.allPages()
 	return s
 }

@@ -3,6 +3,10 @@ package plan
 const (
 	// ServedPath is the page of the admin port that takes a ServedQuery.
 	ServedPath = "/debug/served"
+	// NoSuchPage is the body, but for a newline, of every 404 of the admin port, by
+	// which a process that has no ServedPath yet is told from other programs. It
+	// must stay as it is.
+	NoSuchPage = "no such page: GET / lists the pages"
 	// MaxServedUIDs is how many routes one ServedQuery may ask about.
 	MaxServedUIDs = 10_000
 )

@@ -100,10 +100,55 @@ func TestTheSchemaRefusesWrongValues(t *testing.T) {
 		{"serviceMonitor.interval=fast", "interval"},
 		{"class.name=", "name"},
 		{"rbac.scope=Namespaced", "needs watchNamespaces"},
+		{"podDisruptionBudget.maxUnavailable=null", "needs maxUnavailable or minAvailable"},
+		{"service.ipFamilies={IPv5}", "ipFamilies"},
+		{"hostNetwork=true,hostPort=80", "leave hostPort empty"},
+		{"kind=DaemonSet,hostPort=80,updateStrategy.rollingUpdate.maxSurge=1", "cannot have maxSurge"},
 	} {
 		_, err := helm(t, "template", "x", chart, "--set", c.set)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("--set %s: got %v, want an error about %s", c.set, err, c.want)
+		}
+	}
+}
+
+func TestABudgetThatHoldsUpEveryDrainOfANodeIsWarnedOf(t *testing.T) {
+	for set, warns := range map[string]bool{
+		"replicas=1": false, "replicas=1,podDisruptionBudget.minAvailable=1": true, "podDisruptionBudget.minAvailable=1": false,
+		"podDisruptionBudget.minAvailable=100%": true, "podDisruptionBudget.minAvailable=50%": false, "podDisruptionBudget.maxUnavailable=0": true,
+		"kind=DaemonSet,podDisruptionBudget.minAvailable=100%":                                      false,
+		"autoscaling.enabled=true,podDisruptionBudget.minAvailable=2":                               true,
+		"autoscaling.enabled=true,autoscaling.minReplicas=3,podDisruptionBudget.minAvailable=2":     false,
+		"podDisruptionBudget.enabled=false,podDisruptionBudget.maxUnavailable=0,crds.enabled=false": false,
+	} {
+		out, err := helm(t, "install", "ferrum", chart, "--dry-run=client", "--set", set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(out, "WARNING: podDisruptionBudget"); got != warns {
+			t.Errorf("%s: warned %v", set, got)
+		}
+	}
+}
+
+// A name of digits is a number to YAML, and no label.
+func TestAReleaseMayBeNamedLikeANumber(t *testing.T) {
+	out, err := helm(t, "template", "1.5", chart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects(t, out) {
+		for _, path := range [][]string{{"metadata", "labels"}, {"metadata", "annotations"}, {"spec", "selector"}, {"spec", "template", "metadata", "labels"}} {
+			m, _ := at(o, path...).(map[string]any)
+			for k, v := range m {
+				_, nested := v.(map[string]any) // matchLabels
+				if _, ok := v.(string); !ok && !nested {
+					t.Errorf("%s: %s of %s is %v", o.GetKind(), k, strings.Join(path, "."), v)
+				}
+			}
+		}
+		if o.GetKind() == "Service" && strings.Contains(o.GetName(), ".") {
+			t.Errorf("a Service is named %s", o.GetName())
 		}
 	}
 }

@@ -135,7 +135,7 @@ func startFleet(t *testing.T, s *kubetest.Server, b *backends, n int) *fleet {
 		r := start(t, cfg, b, func(d *dataplane.Config, o *controllers.Options) {
 			d.Admin = "127.0.0.1:0"
 			o.ReplicasOf = types.NamespacedName{Namespace: "default", Name: "ferrum"}
-			o.Peers = countedPeers{controllers.NewAdminPorts(9090, "", f.dial), &f.polls}
+			o.Peers = countedPeers{controllers.NewAdminPorts(9090, nil, f.dial), &f.polls}
 			o.Identity = identity(i)
 		})
 		f.mu.Lock()
