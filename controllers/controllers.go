@@ -30,7 +30,8 @@ import (
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=create,namespace=ferrum-system
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,resourceNames=ferrum-status-writer,verbs=get;update,namespace=ferrum-system
 
-// LeaseName is the name of the Lease that the status writer holds.
+// LeaseName is the name of the Lease that the status writer holds, unless Options
+// have another.
 const LeaseName = "ferrum-status-writer"
 
 // Applier takes plans; dataplane.Engine is one. Apply is not called
@@ -78,6 +79,10 @@ type Options struct {
 	// LeaseNamespace is the namespace of the status writer's Lease; in a cluster
 	// the pod's own. Default "ferrum-system".
 	LeaseNamespace string
+
+	// LeaseName is the name of that Lease; all replicas have the same, and other
+	// installations in the namespace have another. Default: the constant LeaseName.
+	LeaseName string
 
 	// Identity distinguishes this process from the other candidates for the
 	// Lease. Default: the host name, an underscore and a random UUID.
@@ -172,6 +177,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.LeaseNamespace == "" {
 		o.LeaseNamespace = "ferrum-system"
+	}
+	if o.LeaseName == "" {
+		o.LeaseName = LeaseName
 	}
 	if o.Identity == "" {
 		host, err := os.Hostname()

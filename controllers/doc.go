@@ -32,7 +32,7 @@
 // # Who writes statuses
 //
 // Every replica watches, builds and applies. One of them, elected by the Lease
-// ferrum-status-writer, writes statuses. Losing the Lease pauses the writes and
+// Options.LeaseName, writes statuses. Losing the Lease pauses the writes and
 // nothing else; the replica campaigns again.
 //
 // Programmed=True says that every ready replica serves the generation. The writer

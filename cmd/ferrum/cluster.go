@@ -55,6 +55,7 @@ func clusterSource(c *Config, engine *dataplane.Engine, token string, transition
 			Log:            log,
 			Namespaces:     c.WatchNamespaces,
 			LeaseNamespace: leaseNamespace(os.Getenv("POD_NAMESPACE"), podNamespaceFile),
+			LeaseName:      os.Getenv("LEASE_NAME"),
 		}
 		if ns, name, ok := strings.Cut(c.Replicas.Service, "/"); ok {
 			o.ReplicasOf, o.Replicas = types.NamespacedName{Namespace: ns, Name: name}, replicas

@@ -46,3 +46,19 @@ func TestProbeTakesOnlyAnHTTPURL(t *testing.T) {
 		}
 	}
 }
+
+func TestProbeTakesTheAddressThatKubernetesGivesForAService(t *testing.T) {
+	for target, want := range map[string]string{
+		"tcp://10.0.0.1:80":       "http://10.0.0.1:80/",
+		"tcp://[fd00::1]:80":      "http://[fd00::1]:80/",
+		"tcp://fd00::1:80":        "http://[fd00::1]:80/",
+		"http://[fd00::1]:80/x":   "http://[fd00::1]:80/x",
+		"tcp://x":                 "tcp://x",
+		"$(FERRUM_PORT_80_TCP)":   "$(FERRUM_PORT_80_TCP)", // no such Service: the Pod's environment has none
+		"http://127.0.0.1/readyz": "http://127.0.0.1/readyz",
+	} {
+		if got := overHTTP(target); got != want {
+			t.Errorf("%s: %s, want %s", target, got, want)
+		}
+	}
+}

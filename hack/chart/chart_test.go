@@ -99,6 +99,12 @@ func TestTheSchemaRefusesWrongValues(t *testing.T) {
 		{"podDisruptionBudget.unhealthyPodEvictionPolicy=Never", "unhealthyPodEvictionPolicy"},
 		{"serviceMonitor.interval=fast", "interval"},
 		{"class.name=", "name"},
+		{"nameOverride=a.b", "nameOverride"}, // of a Service too
+		{"fullnameOverride=a.b", "fullnameOverride"},
+		{"fullnameOverride=1a", "fullnameOverride"},
+		{"autoscaling.enabled=true,autoscaling.targetCPUUtilizationPercentage=null", "autoscaling"}, // by nothing
+		{"autoscaling.enabled=true,autoscaling.minReplicas=11", "minReplicas 11 is above autoscaling.maxReplicas 10"},
+		{"hostNetwork=true,hostPort=80", "hostPort 80 is not the port 8080"},
 		{"rbac.scope=Namespaced", "needs watchNamespaces"},
 	} {
 		_, err := helm(t, "template", "x", chart, "--set", c.set)
@@ -118,6 +124,8 @@ func TestAPodMayTakeAsLongToEndAsItsProcessWaits(t *testing.T) {
 		{"config.drain.delay=500ms,config.drain.timeout=1m30s", 1 + 90 + 10},
 		{"config.drain.delay=0s,config.drain.timeout=1.5h", 5400 + 10},
 		{"config.drain.delay=1h1m1s,config.drain.timeout=1h", 3661 + 3600 + 10},
+		{"lifecycle.preStop.sleep.seconds=20", 20 + 5 + 60 + 10},
+		{"lifecycle.preStop.exec.command={sync}", 5 + 60 + 10},
 		{"terminationGracePeriodSeconds=7", 7},
 		{"terminationGracePeriodSeconds=0", 0},
 	} {

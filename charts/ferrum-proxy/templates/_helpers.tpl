@@ -10,9 +10,28 @@
 {{- default $full .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/*
+Name of a role for other namespaces than the release's, or for all: there is one of
+them for each release of the cluster. No name of a namespace has a colon.
+*/}}
+{{- define "ferrum.roleAbroad" -}}
+{{- printf "%s:%s-controller" .Release.Namespace (include "ferrum.fullname" .) -}}
+{{- end -}}
+
+{{/* Name of the Lease of the status writer. */}}
+{{- define "ferrum.lease" -}}
+{{- printf "%s-status-writer" (include "ferrum.fullname" .) -}}
+{{- end -}}
+
 {{/* Labels that never change: selectors are immutable. */}}
 {{- define "ferrum.selector" -}}
 app.kubernetes.io/name: {{ include "ferrum.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* Labels of the Pod of `helm test`. */}}
+{{- define "ferrum.testSelector" -}}
+app.kubernetes.io/name: {{ include "ferrum.name" . }}-test
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
@@ -90,7 +109,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- ceil $sum -}}
 {{- end -}}
 
-{{/* What a Pod may take to end: all that the process waits for, and a margin. */}}
+{{/*
+What a Pod may take to end: a preStop hook that sleeps, which comes first and is
+counted by the kubelet, then all that the process waits for, and a margin.
+*/}}
 {{- define "ferrum.gracePeriod" -}}
 {{- if ne .Values.terminationGracePeriodSeconds nil -}}
 {{- .Values.terminationGracePeriodSeconds -}}
@@ -98,7 +120,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $delay := include "ferrum.seconds" (dig "drain" "delay" "5s" .Values.config) -}}
 {{- $timeout := include "ferrum.seconds" (dig "drain" "timeout" "30s" .Values.config) -}}
 {{- $upgraded := include "ferrum.seconds" (dig "drain" "upgradedTimeout" "60s" .Values.config) -}}
-{{- add (int $delay) (max (int $timeout) (int $upgraded)) 10 -}}
+{{- $sleep := dig "preStop" "sleep" "seconds" 0 .Values.lifecycle -}}
+{{- add (int $sleep) (int $delay) (max (int $timeout) (int $upgraded)) 10 -}}
 {{- end -}}
 {{- end -}}
 
