@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/rest"
@@ -75,6 +76,11 @@ type Options struct {
 	// Namespaces, which have no namespace, are watched in any case: a class
 	// grants by the labels of a namespace.
 	Namespaces []string
+
+	// Classes are the names of the ProxyClasses that count, with their routes;
+	// empty: all. It keeps several installations in a cluster apart: a route whose
+	// class is none of these is left alone. See translate.Snapshot.OfClasses.
+	Classes []string
 
 	// LeaseNamespace is the namespace of the status writer's Lease; in a cluster
 	// the pod's own. Default "ferrum-system".
@@ -203,6 +209,13 @@ func (o Options) withDefaults() (Options, error) {
 		o.Registerer = crmetrics.Registry
 	}
 	return o, nil
+}
+
+// fieldOwner is what the API server notes as the writer of a status; it names the
+// installation, so that two of them can be told apart.
+func (o Options) fieldOwner() string {
+	owner := o.LeaseNamespace + "/" + o.LeaseName
+	return owner[:min(len(owner), metav1validation.FieldManagerMaxLength)]
 }
 
 func setDefault(d *time.Duration, v time.Duration) {

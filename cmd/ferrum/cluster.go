@@ -54,6 +54,7 @@ func clusterSource(c *Config, engine *dataplane.Engine, token string, transition
 			Node:           c.Topology.Node,
 			Log:            log,
 			Namespaces:     c.WatchNamespaces,
+			Classes:        c.Classes,
 			LeaseNamespace: leaseNamespace(os.Getenv("POD_NAMESPACE"), podNamespaceFile),
 			LeaseName:      os.Getenv("LEASE_NAME"),
 		}

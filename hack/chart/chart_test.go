@@ -89,6 +89,7 @@ func TestTheSchemaRefusesWrongValues(t *testing.T) {
 		{"config.http.address=8080", "address"},
 		{"config.log.level=trace", "level"},
 		{"config.routes.x=1", "routes"},
+		{"config.classes={Edge}", "classes"},
 		{"config.snapshot.directory=here", "directory"},
 		{"snapshotVolume.hostPath.path=/var/lib/ferrum", "snapshotVolume"}, // two sources
 		{"watchNamespaces={Shop}", "watchNamespaces"},
