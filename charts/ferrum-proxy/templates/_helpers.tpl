@@ -63,6 +63,28 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/*
+The number of replicas that a HorizontalPodAutoscaler finds; empty when there is no
+Deployment yet, or none can be looked up, as by `helm template`.
+
+A number that Helm has set and does not say any more is gone with it, and the API
+server makes it 1. So Helm goes on saying what there is, except where it applies on
+the server and somebody has scaled: then the number is that one's too and stays, and
+to say it could only conflict.
+*/}}
+{{- define "ferrum.liveReplicas" -}}
+{{- $live := lookup "apps/v1" "Deployment" .Release.Namespace (include "ferrum.fullname" .) -}}
+{{- $scaled := false -}}
+{{- $applied := false -}}
+{{- range dig "metadata" "managedFields" list $live -}}
+{{- $scaled = or $scaled (eq (dig "subresource" "" .) "scale") -}}
+{{- $applied = or $applied (and (eq .manager "helm") (eq .operation "Apply")) -}}
+{{- end -}}
+{{- if not (and $scaled $applied) -}}
+{{- dig "spec" "replicas" "" $live -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The configuration file, as an object. */}}
 {{- define "ferrum.config" -}}
 {{- $c := deepCopy .Values.config -}}
