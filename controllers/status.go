@@ -243,6 +243,7 @@ func (w *statusWriter) compare(ctx context.Context, key objectKey, v verdict) (*
 		}
 		c.verdict, c.replicas = v.with(o.condition), o.counts
 	}
+	c.route = nil // a plan is not to be kept for it
 	conditions, changed := merge(*conditionsOf(before), c.with(c.health.condition))
 	healthAlone := false
 	if route, ok := before.(*v1alpha1.ProxyRoute); ok {
