@@ -69,7 +69,7 @@ generate: ## Regenerate deepcopy functions, CRDs, RBAC and what of the chart fol
 	go run ./hack/chart
 
 .PHONY: verify
-verify: ## Check that generated files, formatting, go vet and go.mod agree with the sources
+verify: ## Check that generated files, the chart and config/, formatting, go vet and go.mod agree
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && set -e; \
 	$(call controller-gen,"$$tmp"); \
 	go run ./hack/chart "$$tmp"; \
@@ -77,6 +77,7 @@ verify: ## Check that generated files, formatting, go vet and go.mod agree with 
 		diff -u "$$file" "$$tmp/$$file" || { echo "$$file is not what it is made from; run make generate" >&2; exit 1; }; \
 	done
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed:" $$unformatted >&2; exit 1; }
+	@helm=$$(hack/kube/helm.sh) || exit; set -x; HELM=$$helm go test -run '^TestTheChartAndTheKustomizeBasesInstallTheSame' ./hack/chart
 	go vet -tags redis ./...
 	go vet -tags cluster ./hack/e2e/cluster
 	go vet -tags promtool ./cmd/ferrum

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/rest"
@@ -30,7 +31,8 @@ import (
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=create,namespace=ferrum-system
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,resourceNames=ferrum-status-writer,verbs=get;update,namespace=ferrum-system
 
-// LeaseName is the name of the Lease that the status writer holds.
+// LeaseName is the name of the Lease that the status writer holds, unless Options
+// have another.
 const LeaseName = "ferrum-status-writer"
 
 // Applier takes plans; dataplane.Engine is one. Apply is not called
@@ -75,9 +77,18 @@ type Options struct {
 	// grants by the labels of a namespace.
 	Namespaces []string
 
+	// Classes are the names of the ProxyClasses that count, with their routes;
+	// empty: all. It keeps several installations in a cluster apart: a route whose
+	// class is none of these is left alone. See translate.Snapshot.OfClasses.
+	Classes []string
+
 	// LeaseNamespace is the namespace of the status writer's Lease; in a cluster
 	// the pod's own. Default "ferrum-system".
 	LeaseNamespace string
+
+	// LeaseName is the name of that Lease; all replicas have the same, and other
+	// installations in the namespace have another. Default: the constant LeaseName.
+	LeaseName string
 
 	// Identity distinguishes this process from the other candidates for the
 	// Lease. Default: the host name, an underscore and a random UUID.
@@ -173,6 +184,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.LeaseNamespace == "" {
 		o.LeaseNamespace = "ferrum-system"
 	}
+	if o.LeaseName == "" {
+		o.LeaseName = LeaseName
+	}
 	if o.Identity == "" {
 		host, err := os.Hostname()
 		if err != nil {
@@ -195,6 +209,13 @@ func (o Options) withDefaults() (Options, error) {
 		o.Registerer = crmetrics.Registry
 	}
 	return o, nil
+}
+
+// fieldOwner is what the API server notes as the writer of a status; it names the
+// installation, so that two of them can be told apart.
+func (o Options) fieldOwner() string {
+	owner := o.LeaseNamespace + "/" + o.LeaseName
+	return owner[:min(len(owner), metav1validation.FieldManagerMaxLength)]
 }
 
 func setDefault(d *time.Duration, v time.Duration) {

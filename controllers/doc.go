@@ -32,8 +32,9 @@
 // # Who writes statuses
 //
 // Every replica watches, builds and applies. One of them, elected by the Lease
-// ferrum-status-writer, writes statuses. Losing the Lease pauses the writes and
-// nothing else; the replica campaigns again.
+// Options.LeaseName, writes statuses. Losing the Lease pauses the writes and
+// nothing else; the replica campaigns again. What somebody else undoes, such as
+// another installation that serves the same class, is written ever more seldom.
 //
 // Programmed=True says that every ready replica serves the generation. The writer
 // knows the replicas by the EndpointSlices of the proxy's own Service (replicas.go)

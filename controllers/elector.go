@@ -32,10 +32,10 @@ func newElector(cfg *rest.Config, o Options, w *statusWriter) (*elector, error) 
 	if err != nil {
 		return nil, fmt.Errorf("make a client for Leases: %w", err)
 	}
-	log := o.Log.WithValues("lease", o.LeaseNamespace+"/"+LeaseName)
+	log := o.Log.WithValues("lease", o.LeaseNamespace+"/"+o.LeaseName)
 	e := &elector{log: log, config: leaderelection.LeaderElectionConfig{
 		Lock: &loggedLock{log: log, Interface: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: o.LeaseNamespace, Name: LeaseName},
+			LeaseMeta:  metav1.ObjectMeta{Namespace: o.LeaseNamespace, Name: o.LeaseName},
 			Client:     leases,
 			LockConfig: resourcelock.ResourceLockConfig{Identity: o.Identity},
 		}},
@@ -43,7 +43,7 @@ func newElector(cfg *rest.Config, o Options, w *statusWriter) (*elector, error) 
 		RenewDeadline:   o.Lease.RenewDeadline,
 		RetryPeriod:     o.Lease.RetryPeriod,
 		ReleaseOnCancel: true,
-		Name:            LeaseName,
+		Name:            o.LeaseName,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(term context.Context) {
 				log.Info("this replica writes statuses")

@@ -178,7 +178,9 @@ func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, 
 	if err != nil {
 		return fmt.Errorf("make a client for statuses: %w", err)
 	}
+	statusClient = client.WithFieldOwner(statusClient, o.fieldOwner())
 	writer := newStatusWriter(mgr.GetCache(), statusClient, o.Log, m, o.Health)
+	writer.live, writer.owner = statusClient, o.fieldOwner()
 	if o.Peers != nil {
 		writer.census = &census{}
 	}
@@ -196,7 +198,7 @@ func setup(mgr manager.Manager, cfg *rest.Config, api *apiDiscovery, o Options, 
 	r := &reconciler{
 		reader: mgr.GetCache(), grants: grants, applier: o.Applier, verdicts: writer,
 		events: events, metrics: m, log: o.Log, zone: o.Zone, node: o.Node,
-		replicasOf: o.ReplicasOf, replicas: o.Replicas, census: writer.census,
+		classes: o.Classes, replicasOf: o.ReplicasOf, replicas: o.Replicas, census: writer.census,
 		builder: translate.Builder{KeepLastGood: true},
 	}
 	c, err := controller.NewTyped("plan", mgr, controller.TypedOptions[key]{

@@ -2,12 +2,14 @@ package controllers_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"testing"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,6 +47,13 @@ func TestTheRightsInConfigRBACSufficeAndAreNoMore(t *testing.T) {
 	r.waitFor(t, "the route and its endpoint", func(p plan.Plan) bool { return addresses(p, ns, "web") == "[10.0.0.1:8080]" })
 	routeStatus(t, c, route, "Programmed=True/Programmed", "BackendsHealthy=True/BackendsHealthy")
 	waitForEvent(t, c, transitions, ns, "web")
+
+	// A Lease that somebody deletes must not end the writes for good.
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: home, Name: controllers.LeaseName}}
+	if err := c.Delete(t.Context(), lease); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) error { return c.Get(ctx, client.ObjectKeyFromObject(lease), lease) })
 	if n := r.metric(t, "ferrum_controller_watch_errors_total"); n != 0 {
 		t.Errorf("%v watch errors", n)
 	}

@@ -31,6 +31,7 @@ type reconciler struct {
 	zone     string // where the process runs; "" = not known
 	node     string
 
+	classes    []string // empty: all
 	replicasOf types.NamespacedName
 	replicas   func(n int) // nil: nobody wants to know
 	census     *census     // nil: the same
@@ -110,6 +111,7 @@ func (r *reconciler) snapshot(ctx context.Context) (translate.Snapshot, error) {
 		}
 	}
 	s.Routes, s.Policies, s.Classes = pointers(routes.Items), pointers(policies.Items), pointers(classes.Items)
+	s = s.OfClasses(r.classes)
 	r.referred.update(s.Routes, s.Policies, r.replicasOf)
 
 	for _, list := range []client.ObjectList{&services, &slices, &namespaces} {

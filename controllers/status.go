@@ -58,16 +58,20 @@ type statusWriter struct {
 	asks    chan struct{} // the same; for poller
 	queue   priorityqueue.PriorityQueue[objectKey]
 
+	live   client.Reader // the API server, to find out who else writes; nil: nobody asks
+	owner  string        // the field manager of our own writes
+	rivals throttle
+
 	mu       sync.Mutex
 	verdicts verdictSet
-	term     context.Context         // nil unless leading; ends with the leadership
-	told     map[objectKey]time.Time // when the health in a status was written last
+	term     context.Context      // nil unless leading; ends with the leadership
+	stands   map[objectKey]*stand // of what was written in this term
 }
 
 func newStatusWriter(reader client.Reader, c client.StatusClient, log logr.Logger, m *metrics, health Health) *statusWriter {
 	return &statusWriter{
 		reader: reader, client: c, log: log, metrics: m, health: health,
-		news: make(chan struct{}, 1), asks: make(chan struct{}, 1), told: make(map[objectKey]time.Time),
+		news: make(chan struct{}, 1), asks: make(chan struct{}, 1), stands: make(map[objectKey]*stand),
 		queue: priorityqueue.New("status", func(o *priorityqueue.Opts[objectKey]) {
 			o.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[objectKey](minWriteRetry, maxWriteRetry)
 		}),
@@ -85,9 +89,9 @@ func (w *statusWriter) publish(set verdictSet) {
 	if w.term == nil {
 		return
 	}
-	for key := range w.told {
+	for key := range w.stands {
 		if _, ok := set[key]; !ok {
-			delete(w.told, key)
+			delete(w.stands, key)
 		}
 	}
 	for key, v := range set {
@@ -146,6 +150,7 @@ func (w *statusWriter) lead(term context.Context) {
 		return // the term ended before this call got here
 	}
 	w.term = term
+	clear(w.stands) // another replica may have written meanwhile
 	w.metrics.statusLeader.Set(1)
 	signal(w.news)
 	signal(w.asks)
@@ -203,18 +208,29 @@ func (w *statusWriter) next() bool {
 	return true
 }
 
+// change is a status that is to be written.
+type change struct {
+	before, after client.Object // as cached, and with the status
+	claim         claim
+	undone        bool // what differs is somebody else's doing
+	rival         bool // and that for the second time in a row
+}
+
 // bring makes one status what its verdict says, if it is not. A verdict on
 // another version than the cached one is out of date: the next build judges
 // again.
 func (w *statusWriter) bring(ctx context.Context, key objectKey, v verdict) error {
-	before, after, err := w.compare(ctx, key, v)
-	if err != nil || after == nil {
+	c, err := w.compare(ctx, key, v)
+	if err != nil || c == nil {
 		return client.IgnoreNotFound(err) // of a deleted object
 	}
-	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
-	switch err := w.client.Status().Patch(ctx, after, patch); {
+	if c.rival {
+		w.rivalry(ctx, key, differences(c.before, c.after))
+	}
+	patch := client.MergeFromWithOptions(c.before, client.MergeFromWithOptimisticLock{})
+	switch err := w.client.Status().Patch(ctx, c.after, patch); {
 	case err == nil:
-		w.noteTold(key, time.Now())
+		w.note(key, c, time.Now())
 		w.metrics.statusWrites.WithLabelValues(writeDone).Inc()
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		w.metrics.statusWrites.WithLabelValues(writeDropped).Inc()
@@ -224,69 +240,68 @@ func (w *statusWriter) bring(ctx context.Context, key objectKey, v verdict) erro
 	return nil
 }
 
-// compare returns the cached object and a copy with the status that v wants;
-// no copy when nothing is to be written.
-func (w *statusWriter) compare(ctx context.Context, key objectKey, v verdict) (before, after client.Object, err error) {
-	before = newObject(key.kind)
+// compare returns what is to be written now so that the status of an object says
+// what v wants; nil when that is nothing.
+func (w *statusWriter) compare(ctx context.Context, key objectKey, v verdict) (*change, error) {
+	before := newObject(key.kind)
 	if err := w.reader.Get(ctx, key.NamespacedName, before); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if v.version != (version{before.GetUID(), before.GetGeneration()}) {
-		return before, nil, nil
+		return nil, nil
 	}
-	health := judgeHealth(v.route, w.health)
-	v = v.with(health.condition)
-	var replicas *v1alpha1.ReplicaCounts
+	c := claim{verdict: v, health: judgeHealth(v.route, w.health)}
 	if route, ok := before.(*v1alpha1.ProxyRoute); ok && v.inForce {
 		o := w.census.judge(v.version, route, time.Now())
 		if o.hold {
-			return before, nil, nil
+			return nil, nil
 		}
-		v, replicas = v.with(o.condition), o.counts
+		c.verdict, c.replicas = v.with(o.condition), o.counts
 	}
-	conditions, changed := merge(*conditionsOf(before), v)
+	c.route = nil // a plan is not to be kept for it
+	conditions, changed := merge(*conditionsOf(before), c.with(c.health.condition))
+	healthAlone := false
 	if route, ok := before.(*v1alpha1.ProxyRoute); ok {
-		urgent := route.Status.ObservedGeneration != v.generation || !slices.Equal(route.Status.Hostnames, v.hostnames) ||
-			!equality.Semantic.DeepEqual(route.Status.Replicas, replicas) ||
-			!sameBut(v1alpha1.ConditionBackendsHealthy, *conditionsOf(before), conditions)
-		changed = urgent || changed || !slices.Equal(route.Status.Rules, health.rules)
-		if changed && !urgent && w.tooSoon(key, time.Now()) {
-			return before, nil, nil
-		}
+		healthAlone = route.Status.ObservedGeneration == c.generation && slices.Equal(route.Status.Hostnames, c.hostnames) &&
+			equality.Semantic.DeepEqual(route.Status.Replicas, c.replicas) &&
+			sameBut(v1alpha1.ConditionBackendsHealthy, *conditionsOf(before), conditions)
+		changed = !healthAlone || changed || !slices.Equal(route.Status.Rules, c.health.rules)
 	}
-	if !changed {
-		return before, nil, nil
+	next := &change{before: before, claim: c}
+	if !changed || w.hold(key, next, healthAlone, time.Now()) {
+		return nil, nil
 	}
-	after = before.DeepCopyObject().(client.Object)
-	*conditionsOf(after) = conditions
-	if route, ok := after.(*v1alpha1.ProxyRoute); ok {
-		route.Status.ObservedGeneration, route.Status.Hostnames = v.generation, slices.Clone(v.hostnames) // what the API server answers is read into it
-		route.Status.Rules, route.Status.Replicas = health.rules, replicas
+	next.after = before.DeepCopyObject().(client.Object)
+	*conditionsOf(next.after) = conditions
+	if route, ok := next.after.(*v1alpha1.ProxyRoute); ok {
+		route.Status.ObservedGeneration, route.Status.Hostnames = c.generation, slices.Clone(c.hostnames) // what the API server answers is read into it
+		route.Status.Rules, route.Status.Replicas = c.health.rules, c.replicas.DeepCopy()
 	}
-	return before, after, nil
+	return next, nil
 }
 
-// tooSoon says whether the health in a status was written less than healthPause
-// ago; then it has the object looked at again when it is time.
-func (w *statusWriter) tooSoon(key objectKey, now time.Time) bool {
+// hold says whether it is too soon for a change, which may be of the health of
+// backends alone; then it has the object looked at again when it is time. It says
+// in the change whose doing that is.
+func (w *statusWriter) hold(key objectKey, c *change, healthAlone bool, now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	last, ok := w.told[key]
-	rest := healthPause - now.Sub(last)
-	if !ok || rest <= 0 {
+	s := w.stands[key]
+	c.undone = s.wasUndone(c.claim, c.before.GetResourceVersion(), healthAlone)
+	c.rival = c.undone && s.undone == 1 && now.Sub(s.at) < peace
+	rest := s.due(c.undone, healthAlone).Sub(now)
+	if rest <= 0 {
 		return false
 	}
 	w.queue.AddWithOpts(priorityqueue.AddOpts{After: rest, Priority: &belowVerdicts}, key)
 	return true
 }
 
-// noteTold notes that a status was written, and with it the health.
-func (w *statusWriter) noteTold(key objectKey, now time.Time) {
+// note notes that a change was written.
+func (w *statusWriter) note(key objectKey, c *change, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if key.kind == kindRoute {
-		w.told[key] = now
-	}
+	w.stands[key] = w.stands[key].next(c.claim, c.before.GetResourceVersion(), c.undone, now)
 }
 
 // newObject returns an empty object of a kind.

@@ -34,6 +34,8 @@ type fakeAPI struct {
 	fail    error // of the next writes
 	patches []time.Duration
 	start   time.Time
+	rival   func(*v1alpha1.ProxyRoute) // another writer, which answers each write at once
+	event   func()                     // tells the writer of what the rival did
 }
 
 func (f *fakeAPI) Get(_ context.Context, k client.ObjectKey, out client.Object, _ ...client.GetOption) error {
@@ -49,6 +51,16 @@ func (f *fakeAPI) Get(_ context.Context, k client.ObjectKey, out client.Object, 
 func (f *fakeAPI) Status() client.SubResourceWriter { return f }
 
 func (f *fakeAPI) Patch(_ context.Context, o client.Object, _ client.Patch, _ ...client.SubResourcePatchOption) error {
+	if err := f.patch(o); err != nil || f.rival == nil {
+		return err
+	}
+	f.edit(f.rival)
+	f.sync()
+	f.event()
+	return nil
+}
+
+func (f *fakeAPI) patch(o client.Object) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.patches = append(f.patches, time.Since(f.start))

@@ -147,6 +147,12 @@ func sameBut(conditionType string, a, b []metav1.Condition) bool {
 	return slices.Equal(slices.DeleteFunc(slices.Clone(a), other), slices.DeleteFunc(slices.Clone(b), other))
 }
 
+// sameOf says that two lists have the same condition of a type, or none.
+func sameOf(conditionType string, a, b []metav1.Condition) bool {
+	x, y := meta.FindStatusCondition(a, conditionType), meta.FindStatusCondition(b, conditionType)
+	return x == nil && y == nil || x != nil && y != nil && *x == *y
+}
+
 // bounded returns conditions whose messages the API server accepts.
 func bounded(conditions []translate.Condition) []translate.Condition {
 	for i := range conditions {

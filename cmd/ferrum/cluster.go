@@ -54,7 +54,9 @@ func clusterSource(c *Config, engine *dataplane.Engine, tokens func() []string, 
 			Node:           c.Topology.Node,
 			Log:            log,
 			Namespaces:     c.WatchNamespaces,
+			Classes:        c.Classes,
 			LeaseNamespace: leaseNamespace(os.Getenv("POD_NAMESPACE"), podNamespaceFile),
+			LeaseName:      os.Getenv("LEASE_NAME"),
 		}
 		if ns, name, ok := strings.Cut(c.Replicas.Service, "/"); ok {
 			o.ReplicasOf, o.Replicas = types.NamespacedName{Namespace: ns, Name: name}, replicas

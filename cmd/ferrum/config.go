@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/limit/shared"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
@@ -27,6 +28,8 @@ type Config struct {
 	Kubeconfig string
 	// WatchNamespaces are the namespaces whose objects count; none = all.
 	WatchNamespaces []string
+	// Classes are the names of the ProxyClasses that count; none = all.
+	Classes []string
 
 	HTTP struct {
 		// Address to listen on for HTTP; "" = off.
@@ -146,7 +149,8 @@ func (c *Config) settings() []setting {
 	return []setting{
 		{"manifests", "manifests", "directory or file of objects to serve without a cluster; read again on every change", (*text)(&c.Manifests)},
 		{"kubeconfig", "kubeconfig", "kubeconfig file of the cluster; empty = the Pod's service account", (*text)(&c.Kubeconfig)},
-		{"watchNamespaces", "watch-namespaces", "namespaces whose objects count in a cluster, and no others; empty = all", (*names)(&c.WatchNamespaces)},
+		{"watchNamespaces", "watch-namespaces", "namespaces whose objects count in a cluster, and no others; empty = all", &names{&c.WatchNamespaces, "namespace", validation.IsDNS1123Label}},
+		{"classes", "", "names of the ProxyClasses that count in a cluster, with their routes, and no others, so that several installations do not serve the same ones; empty = all", &names{&c.Classes, "ProxyClass", validation.IsDNS1123Subdomain}},
 		{"http.address", "http", `address of the HTTP listener; "" = off`, (*address)(&c.HTTP.Address)},
 		{"http.reusePort", "http-reuse-port", "let another process of the same user listen on the same port, to take over while this one drains", (*toggle)(&c.HTTP.ReusePort)},
 		{"http.maxConnections", "max-connections", "client connections at the same time; more get 503. 0 = a quarter of the limit of open files, and one for every 32 KiB of the memory limit", (*limit)(&c.HTTP.MaxConnections)},
@@ -225,6 +229,9 @@ func (c *Config) validate() error {
 	}
 	if c.Manifests != "" && len(c.WatchNamespaces) > 0 {
 		return errors.New("manifests and watchNamespaces are both set: all objects in the files count")
+	}
+	if c.Manifests != "" && len(c.Classes) > 0 {
+		return errors.New("manifests and classes are both set: all objects in the files count")
 	}
 	if c.Manifests != "" && c.Snapshot.Directory != "" {
 		return errors.New("manifests and snapshot.directory are both set: a snapshot is of a cluster, manifests are there at every start")

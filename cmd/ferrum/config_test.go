@@ -146,6 +146,11 @@ accessLog: {format: "off", sample: 100}
 			want: with(func(c *Config) { c.WatchNamespaces = []string{"blog", "shop"} }),
 		},
 		{
+			name: "classes as a list",
+			file: "classes: [edge, a.b]\n",
+			want: with(func(c *Config) { c.Classes = []string{"a.b", "edge"} }),
+		},
+		{
 			name: "no namespaces stand for all",
 			file: "watchNamespaces: []\n",
 			want: DefaultConfig(),
@@ -186,7 +191,7 @@ func TestConfigErrorsSayWhereAndWhatToDo(t *testing.T) {
 		want       []string // in the error, each
 	}{
 		{name: "unknown key", file: "drain:\n  delay: 1s\n  grace: 2s\n", want: []string{`ferrum.yaml:3: unknown key "drain.grace"`, "drain has delay, timeout"}},
-		{name: "unknown section", file: "admn: {}\n", want: []string{`ferrum.yaml:1: unknown key "admn"`, "the file has manifests, kubeconfig, watchNamespaces, http, forwarded, admin, topology, replicas, redis, buffers, drain, health, snapshot, log, accessLog"}},
+		{name: "unknown section", file: "admn: {}\n", want: []string{`ferrum.yaml:1: unknown key "admn"`, "the file has manifests, kubeconfig, watchNamespaces, classes, http, forwarded, admin, topology, replicas, redis, buffers, drain, health, snapshot, log, accessLog"}},
 		{name: "case counts", file: "admin:\n  tokenfile: x\n", want: []string{`:2: unknown key "admin.tokenfile"`, "tokenFile"}},
 		{name: "a key twice", file: "log:\n  level: info\n  level: debug\n", want: []string{`:3: key "log.level" occurs twice`}},
 		{name: "all at once", file: "a: 1\nb: 2\n", want: []string{`:1: unknown key "a"`, `:2: unknown key "b"`}},
@@ -214,6 +219,7 @@ func TestConfigErrorsSayWhereAndWhatToDo(t *testing.T) {
 		{name: "bad flag", args: []string{"--drain-delay=soon"}, want: []string{"drain-delay", "not a duration"}},
 		{name: "files and a cluster", file: "manifests: a\n", args: []string{"--kubeconfig=b"}, want: []string{"not both"}},
 		{name: "files and namespaces", file: "manifests: a\nwatchNamespaces: b\n", want: []string{"all objects in the files count"}},
+		{name: "bad class", file: "classes: [Edge]\n", want: []string{`:1: classes: "Edge" is not the name of a ProxyClass`}},
 		{name: "bad namespace", file: "watchNamespaces: [shop, Blog]\n", want: []string{`:1: watchNamespaces: "Blog" is not the name of a namespace`}},
 		{name: "list of lists", file: "watchNamespaces: [[a]]\n", want: []string{"watchNamespaces must be a list of single values"}},
 		{name: "a Service without a namespace", args: []string{"--replicas-service=ferrum"}, want: []string{`replicas.service is "ferrum"`, "namespace/name"}},

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,24 +19,21 @@ const probeInterval = time.Second
 func newProbeCommand() *cobra.Command {
 	timeout := 30 * time.Second
 	cmd := &cobra.Command{
-		Use:   "probe URL | HOST PORT",
+		Use:   "probe URL",
 		Short: "Wait until a URL answers with a status below 500",
 		Long: `probe sends GET requests to a URL until one is answered with a status below 500:
 the ready page of an admin port, or the HTTP port, which answers 503 until the
 first table is in and 404 where no rule matches. It is for images without a
-shell: a health check of a container, the test of the Helm chart. HOST may be an
-address of IPv6 as it is in an environment variable, without brackets.
+shell: a health check of a container, the test of the Helm chart. An address as
+Kubernetes gives it in environment variables, tcp://ADDRESS:PORT, will do.
 
 The exit code is 0 when there was such an answer, 1 when there was none in time.`,
 		Example: `  ferrum probe http://127.0.0.1:9090/readyz`,
-		Args:    cobra.RangeArgs(1, 2),
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			target := args[0]
-			if len(args) == 2 {
-				target = "http://" + net.JoinHostPort(args[0], args[1]) + "/"
-			}
+			target := overHTTP(args[0])
 			if u, err := url.Parse(target); err != nil || u.Host == "" || u.Scheme != "http" {
-				return fmt.Errorf("%q is not a URL such as http://127.0.0.1:9090/readyz", target)
+				return fmt.Errorf("%q is not a URL such as http://127.0.0.1:9090/readyz", args[0])
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
@@ -44,6 +42,18 @@ The exit code is 0 when there was such an answer, 1 when there was none in time.
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "how long to go on trying")
 	return cmd
+}
+
+// overHTTP returns the http:// URL of tcp://ADDRESS:PORT, whose address may be one of
+// IPv6, with or without brackets: kubelets have written it both ways. What is
+// something else it returns as it is.
+func overHTTP(target string) string {
+	rest, ok := strings.CutPrefix(target, "tcp://")
+	i := strings.LastIndexByte(rest, ':')
+	if !ok || i < 0 {
+		return target
+	}
+	return "http://" + net.JoinHostPort(strings.Trim(rest[:i], "[]"), rest[i+1:]) + "/"
 }
 
 // probe tries until the answer is good or ctx ends.

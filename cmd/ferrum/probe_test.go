@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -29,25 +28,6 @@ func TestProbeWaitsForAnAnswerBelow500(t *testing.T) {
 	}
 }
 
-func TestProbeTakesAnAddressWithoutBrackets(t *testing.T) {
-	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := httptest.NewUnstartedServer(http.NotFoundHandler())
-		_ = s.Listener.Close()
-		s.Listener = l
-		s.Start()
-		t.Cleanup(s.Close)
-		host, port, _ := net.SplitHostPort(l.Addr().String())
-		var out, errs bytes.Buffer
-		if code := execute([]string{"probe", host, port}, &out, &errs); code != exitOK || !strings.Contains(out.String(), "404 Not Found") {
-			t.Errorf("%s: exit code %d, output %q %q", addr, code, out.String(), errs.String())
-		}
-	}
-}
-
 func TestProbeFailsWithTheLastReasonWhenTimeIsUp(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
 	defer s.Close()
@@ -59,10 +39,26 @@ func TestProbeFailsWithTheLastReasonWhenTimeIsUp(t *testing.T) {
 }
 
 func TestProbeTakesOnlyAnHTTPURL(t *testing.T) {
-	for _, args := range [][]string{{"x"}, {"ftp://a/"}, {"http://"}, {"a", "port"}, {"a", "1", "2"}} {
+	for _, target := range []string{"x", "ftp://a/", "http://"} {
 		var out, errs bytes.Buffer
-		if code := execute(append([]string{"probe"}, args...), &out, &errs); code != exitUsage {
-			t.Errorf("probe %s: exit code %d", args, code)
+		if code := execute([]string{"probe", target}, &out, &errs); code != exitUsage {
+			t.Errorf("probe %s: exit code %d", target, code)
+		}
+	}
+}
+
+func TestProbeTakesTheAddressThatKubernetesGivesForAService(t *testing.T) {
+	for target, want := range map[string]string{
+		"tcp://10.0.0.1:80":       "http://10.0.0.1:80/",
+		"tcp://[fd00::1]:80":      "http://[fd00::1]:80/",
+		"tcp://fd00::1:80":        "http://[fd00::1]:80/",
+		"http://[fd00::1]:80/x":   "http://[fd00::1]:80/x",
+		"tcp://x":                 "tcp://x",
+		"$(FERRUM_PORT_80_TCP)":   "$(FERRUM_PORT_80_TCP)", // no such Service: the Pod's environment has none
+		"http://127.0.0.1/readyz": "http://127.0.0.1/readyz",
+	} {
+		if got := overHTTP(target); got != want {
+			t.Errorf("%s: %s, want %s", target, got, want)
 		}
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // The types below are settings as the command line and the configuration file
@@ -145,13 +143,17 @@ func parseCIDR(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// names are namespaces: on the command line and in String separated by commas, in
-// the file also a YAML list.
-type names []string
+// names are sorted names of objects: on the command line and in String separated by
+// commas, in the file also a YAML list.
+type names struct {
+	to    *[]string
+	of    string                // what they name, for errors
+	check func(string) []string // what is wrong with one
+}
 
 func (v *names) Set(s string) error {
 	if s == "" {
-		*v = nil
+		*v.to = nil
 		return nil
 	}
 	return v.setList(strings.Split(s, ","))
@@ -159,14 +161,14 @@ func (v *names) Set(s string) error {
 
 func (v *names) setList(all []string) error {
 	for _, s := range all {
-		if problems := validation.IsDNS1123Label(s); len(problems) > 0 {
-			return fmt.Errorf("%q is not the name of a namespace", s)
+		if problems := v.check(s); len(problems) > 0 {
+			return fmt.Errorf("%q is not the name of a %s", s, v.of)
 		}
 	}
-	*v = slices.Compact(slices.Sorted(slices.Values(all))) // nil for none
+	*v.to = slices.Compact(slices.Sorted(slices.Values(all))) // nil for none
 	return nil
 }
-func (v *names) String() string { return strings.Join(*v, ",") }
+func (v *names) String() string { return strings.Join(*v.to, ",") }
 func (v *names) Type() string   { return "name,..." }
 
 // address is a listen address, host:port with an optional host; "" = off.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
 	"slices"
 
@@ -130,30 +131,69 @@ func judgeClasses(prev classes, objects *gathered[*v1alpha1.ProxyClass]) classes
 	return next
 }
 
-// chooseImplicit picks the class of routes that name none: of those annotated
-// as default the oldest, else the only one.
+// chooseImplicit picks the class of routes that name none.
 func (cs *classes) chooseImplicit(objects *gathered[*v1alpha1.ProxyClass]) classChoice {
-	var candidates []*v1alpha1.ProxyClass
-	for o := range objects.all() {
-		if o.Annotations[v1alpha1.DefaultClassAnnotation] == "true" {
-			candidates = append(candidates, o)
-		}
-	}
 	count := len(cs.byName)
-	if len(candidates) == 0 && count == 1 {
-		candidates = slices.Collect(objects.all())
+	if o := implicitClass(objects.all()); o != nil {
+		return classChoice{class: cs.byName[o.Name]}
 	}
-	switch {
-	case len(candidates) > 0:
-		return classChoice{class: cs.byName[slices.MinFunc(candidates, byAge).Name]}
-	case count == 0:
+	if count == 0 {
 		return classChoice{reason: v1alpha1.ReasonNoClass, message: "There is no ProxyClass. " +
 			"Create one: it says which namespaces may claim which hostnames."}
-	default:
-		return classChoice{reason: v1alpha1.ReasonNoClass, message: fmt.Sprintf(
-			"The route names no class, and none of the %d ProxyClasses is the default. Set spec.className, or annotate a class with %s=true.",
-			count, v1alpha1.DefaultClassAnnotation)}
 	}
+	return classChoice{reason: v1alpha1.ReasonNoClass, message: fmt.Sprintf(
+		"The route names no class, and none of the %d ProxyClasses is the default. Set spec.className, or annotate a class with %s=true.",
+		count, v1alpha1.DefaultClassAnnotation)}
+}
+
+// implicitClass returns the class of routes that name none: of those annotated as
+// default the oldest, else the only one; nil when there is neither.
+func implicitClass(all iter.Seq[*v1alpha1.ProxyClass]) *v1alpha1.ProxyClass {
+	objects := slices.Collect(all)
+	var defaults []*v1alpha1.ProxyClass
+	for _, o := range objects {
+		if o.Annotations[v1alpha1.DefaultClassAnnotation] == "true" {
+			defaults = append(defaults, o)
+		}
+	}
+	switch {
+	case len(defaults) > 0:
+		return slices.MinFunc(defaults, byAge)
+	case len(objects) == 1:
+		return objects[0]
+	default:
+		return nil
+	}
+}
+
+// OfClasses returns the snapshot with the named classes alone and the routes that
+// have one of them; s itself when there is no name. A route that names no class has
+// the one that it would have in s, so that each route of a cluster is one
+// installation's: a class that is not ours may be the default. What is nobody's, for
+// want of a class, is left out as well.
+func (s Snapshot) OfClasses(names []string) Snapshot {
+	if len(names) == 0 {
+		return s
+	}
+	implicit := implicitClass(slices.Values(s.Classes))
+	var routes []*v1alpha1.ProxyRoute
+	for _, r := range s.Routes {
+		name := r.Spec.ClassName
+		if (name == nil || *name == "") && implicit != nil {
+			name = &implicit.Name
+		}
+		if name != nil && slices.Contains(names, *name) {
+			routes = append(routes, r)
+		}
+	}
+	var classes []*v1alpha1.ProxyClass
+	for _, c := range s.Classes {
+		if slices.Contains(names, c.Name) {
+			classes = append(classes, c)
+		}
+	}
+	s.Routes, s.Classes = routes, classes
+	return s
 }
 
 // choose returns the class of a route.

@@ -187,18 +187,28 @@ func readAddress(s string, local bool) (addr netip.Addr, why string) {
 
 // endpointState reads the conditions of an endpoint (KEP-1672):
 //
-//	ready        serving  terminating  state
-//	true, nil    -        -            Ready      (nil: unknown counts as ready)
-//	false        true     true         Draining
-//	false        true     false, nil   NotReady
-//	false        false    -            NotReady
-//	false        nil      -            NotReady   (nil: the same as ready)
+//	terminating  ready      serving  state
+//	false, nil   true, nil  -        Ready      (nil: unknown counts as ready)
+//	false, nil   false      -        NotReady
+//	true         -          true     Draining
+//	true         -          false    NotReady
+//	true         -          nil      as with ready for it
+//
+// Terminating comes first: the endpoints of a Service that publishes addresses
+// that are not ready are "ready" to their end, and one that goes should take no
+// new work while another could.
 func endpointState(c discoveryv1.EndpointConditions) plan.EndpointState {
+	ready := c.Ready == nil || *c.Ready
+	terminating := c.Terminating != nil && *c.Terminating
+	serving := ready
+	if c.Serving != nil {
+		serving = *c.Serving
+	}
 	switch {
-	case c.Ready == nil || *c.Ready:
-		return plan.Ready
-	case c.Serving != nil && *c.Serving && c.Terminating != nil && *c.Terminating:
+	case terminating && serving:
 		return plan.Draining
+	case ready && !terminating:
+		return plan.Ready
 	default:
 		return plan.NotReady
 	}

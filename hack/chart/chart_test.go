@@ -89,6 +89,7 @@ func TestTheSchemaRefusesWrongValues(t *testing.T) {
 		{"config.http.address=8080", "address"},
 		{"config.log.level=trace", "level"},
 		{"config.routes.x=1", "routes"},
+		{"config.classes={Edge}", "classes"},
 		{"config.snapshot.directory=here", "directory"},
 		{"snapshotVolume.hostPath.path=/var/lib/ferrum", "snapshotVolume"}, // two sources
 		{"watchNamespaces={Shop}", "watchNamespaces"},
@@ -99,6 +100,12 @@ func TestTheSchemaRefusesWrongValues(t *testing.T) {
 		{"podDisruptionBudget.unhealthyPodEvictionPolicy=Never", "unhealthyPodEvictionPolicy"},
 		{"serviceMonitor.interval=fast", "interval"},
 		{"class.name=", "name"},
+		{"nameOverride=a.b", "nameOverride"}, // of a Service too
+		{"fullnameOverride=a.b", "fullnameOverride"},
+		{"fullnameOverride=1a", "fullnameOverride"},
+		{"autoscaling.enabled=true,autoscaling.targetCPUUtilizationPercentage=null", "autoscaling"}, // by nothing
+		{"autoscaling.enabled=true,autoscaling.minReplicas=11", "minReplicas 11 is above autoscaling.maxReplicas 10"},
+		{"hostNetwork=true,hostPort=80", "hostPort 80 is not the port 8080"},
 		{"rbac.scope=Namespaced", "needs watchNamespaces"},
 		{"podDisruptionBudget.maxUnavailable=null", "needs maxUnavailable or minAvailable"},
 		{"service.ipFamilies={IPv5}", "ipFamilies"},
@@ -163,6 +170,8 @@ func TestAPodMayTakeAsLongToEndAsItsProcessWaits(t *testing.T) {
 		{"config.drain.delay=500ms,config.drain.timeout=1m30s", 1 + 90 + 10},
 		{"config.drain.delay=0s,config.drain.timeout=1.5h", 5400 + 10},
 		{"config.drain.delay=1h1m1s,config.drain.timeout=1h", 3661 + 3600 + 10},
+		{"lifecycle.preStop.sleep.seconds=20", 20 + 5 + 60 + 10},
+		{"lifecycle.preStop.exec.command={sync}", 5 + 60 + 10},
 		{"terminationGracePeriodSeconds=7", 7},
 		{"terminationGracePeriodSeconds=0", 0},
 	} {

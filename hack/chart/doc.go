@@ -1,5 +1,5 @@
 // Command chart writes what of the Helm chart follows from other files: the
-// README from values.yaml, and the copies of the CRDs.
+// README from values.yaml, the copies of the CRDs, and the alerts of config/prometheus.
 //
 //	go run ./hack/chart [DIR]
 //
@@ -7,6 +7,7 @@
 // verify` gives another one and compares. The tests beside it are about the chart
 // itself: they run helm on it and hold what it renders.
 //
-// The package owns charts/ferrum-proxy/README.md and charts/ferrum-proxy/files/crds.
+// The package owns charts/ferrum-proxy/README.md, charts/ferrum-proxy/files/crds and
+// config/prometheus/prometheus_rule.yaml.
 // It keeps no state and starts no goroutine.
 package main

@@ -41,6 +41,9 @@ func essential(t *testing.T, o *object) map[string]any {
 	t.Helper()
 	o = o.DeepCopy()
 	metadata := map[string]any{"name": o.GetName(), "namespace": o.GetNamespace()}
+	if v, ok := o.GetAnnotations()["ferrum.dev/is-default-class"]; ok {
+		metadata["default"] = v
+	}
 	o.Object["metadata"] = metadata
 	for _, path := range [][]string{
 		{"spec", "selector"},
@@ -53,6 +56,9 @@ func essential(t *testing.T, o *object) map[string]any {
 	}
 	if rules, ok := o.Object["rules"].([]any); ok {
 		o.Object["rules"] = rights(rules)
+	}
+	if ref, ok := o.Object["roleRef"].(map[string]any); ok {
+		ref["name"] = strings.TrimPrefix(ref["name"].(string), "ferrum-system:")
 	}
 	return o.Object
 }
@@ -90,21 +96,25 @@ func rights(rules []any) (all []any) {
 	}
 	slices.Sort(texts)
 	for _, text := range texts {
-		// The chart has the lease itself; without the chart the process makes it.
-		if text != "create leases coordination.k8s.io " {
-			all = append(all, text)
-		}
+		all = append(all, text)
 	}
 	return all
 }
 
+// `make verify` runs this one, too.
 func TestTheChartAndTheKustomizeBasesInstallTheSame(t *testing.T) {
 	key := func(o *object) string { return o.GetKind() + " " + o.GetName() }
 	inChart := make(map[string]*object)
-	for _, o := range render(t, "--set", "fullnameOverride=ferrum") {
+	for _, o := range render(t, "--set", "fullnameOverride=ferrum,serviceMonitor.enabled=true,prometheusRule.enabled=true") {
+		// The names of what is in no namespace begin with that of the release.
+		o.SetName(strings.TrimPrefix(o.GetName(), "ferrum-system:"))
 		inChart[key(o)] = o
 	}
-	for _, o := range kustomize(t, root+"/config/default") {
+	var inConfig []*object
+	for _, base := range []string{"default", "class", "prometheus"} {
+		inConfig = append(inConfig, kustomize(t, filepath.Join(root, "config", base))...)
+	}
+	for _, o := range inConfig {
 		switch o.GetKind() {
 		case "Namespace", // `helm install --create-namespace` makes it
 			"CustomResourceDefinition": // another test's
@@ -122,9 +132,17 @@ func TestTheChartAndTheKustomizeBasesInstallTheSame(t *testing.T) {
 	}
 	for k := range inChart {
 		kind, _, _ := strings.Cut(k, " ")
-		if !slices.Contains([]string{"CustomResourceDefinition", "ConfigMap", "Lease", "ProxyClass", "Pod"}, kind) {
-			t.Errorf("config/default has no %s", k)
+		if !slices.Contains([]string{"CustomResourceDefinition", "ConfigMap", "Lease", "Pod"}, kind) {
+			t.Errorf("config/ has no %s", k)
 		}
+	}
+}
+
+func TestTheServiceMonitorOfConfigSelectsItsAdminService(t *testing.T) {
+	m := find(t, kustomize(t, root+"/config/prometheus"), "ServiceMonitor", "")
+	service := find(t, kustomize(t, root+"/config/default"), "Service", "ferrum-admin")
+	if d := cmp.Diff(at(m, "spec", "selector", "matchLabels"), any(labelsOf(service))); d != "" {
+		t.Errorf("-selector +labels\n%s", d)
 	}
 }
 

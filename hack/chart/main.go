@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/ferrum-proxy/ferrum-proxy/config/crd"
 )
@@ -36,6 +39,17 @@ func generate(root, to string) error {
 	if err := write(filepath.Join(to, chartDir, "README.md"), readme); err != nil {
 		return err
 	}
+	alerts, err := os.ReadFile(filepath.Join(root, chartDir, "files", "alerts.yaml"))
+	if err != nil {
+		return err
+	}
+	rule, err := writeRule(string(alerts))
+	if err != nil {
+		return fmt.Errorf("alerts.yaml: %w", err)
+	}
+	if err := write(filepath.Join(to, "config", "prometheus", "prometheus_rule.yaml"), rule); err != nil {
+		return err
+	}
 	files, err := fs.Glob(crd.FS, "bases/*.yaml")
 	if err != nil {
 		return err
@@ -50,6 +64,36 @@ func generate(root, to string) error {
 		}
 	}
 	return nil
+}
+
+// ruleHead is what the PrometheusRule of config/ has around the groups of alerts.
+const ruleHead = `# Made by "make generate" from charts/ferrum-proxy/files/alerts.yaml.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: ferrum
+  namespace: ferrum-system
+  labels:
+    app.kubernetes.io/name: ferrum
+spec:
+`
+
+// writeRule returns the PrometheusRule of a file of alerts, line for line, without
+// the comment before its groups.
+func writeRule(alerts string) ([]byte, error) {
+	_, groups, ok := strings.Cut("\n"+alerts, "\ngroups:\n")
+	if !ok {
+		return nil, errors.New("it has no groups")
+	}
+	var b bytes.Buffer
+	b.WriteString(ruleHead + "  groups:\n")
+	for line := range strings.Lines(groups) {
+		if strings.TrimSpace(line) != "" {
+			b.WriteString("  ")
+		}
+		b.WriteString(line)
+	}
+	return b.Bytes(), nil
 }
 
 func write(path string, data []byte) error {

@@ -11,10 +11,29 @@
 {{- default $full .Values.fullnameOverride | replace "." "-" | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/*
+Name of a role for other namespaces than the release's, or for all: there is one of
+them for each release of the cluster. No name of a namespace has a colon.
+*/}}
+{{- define "ferrum.roleAbroad" -}}
+{{- printf "%s:%s-controller" .Release.Namespace (include "ferrum.fullname" .) -}}
+{{- end -}}
+
+{{/* Name of the Lease of the status writer. */}}
+{{- define "ferrum.lease" -}}
+{{- printf "%s-status-writer" (include "ferrum.fullname" .) -}}
+{{- end -}}
+
 {{/* Labels that never change: selectors are immutable. */}}
 {{- define "ferrum.selector" -}}
 app.kubernetes.io/name: {{ include "ferrum.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end -}}
+
+{{/* Labels of the Pod of `helm test`. */}}
+{{- define "ferrum.testSelector" -}}
+app.kubernetes.io/name: {{ include "ferrum.name" . }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "ferrum.labels" -}}
@@ -42,6 +61,28 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- printf "%s@%s" $name $i.digest -}}
 {{- else -}}
 {{- printf "%s:%s" $name (default .Chart.AppVersion $i.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The number of replicas that a HorizontalPodAutoscaler finds; empty when there is no
+Deployment yet, or none can be looked up, as by `helm template`.
+
+A number that Helm has set and does not say any more is gone with it, and the API
+server makes it 1. So Helm goes on saying what there is, except where it applies on
+the server and somebody has scaled: then the number is that one's too and stays, and
+to say it could only conflict.
+*/}}
+{{- define "ferrum.liveReplicas" -}}
+{{- $live := lookup "apps/v1" "Deployment" .Release.Namespace (include "ferrum.fullname" .) -}}
+{{- $scaled := false -}}
+{{- $applied := false -}}
+{{- range dig "metadata" "managedFields" list $live -}}
+{{- $scaled = or $scaled (eq (dig "subresource" "" .) "scale") -}}
+{{- $applied = or $applied (and (eq .manager "helm") (eq .operation "Apply")) -}}
+{{- end -}}
+{{- if not (and $scaled $applied) -}}
+{{- dig "spec" "replicas" "" $live -}}
 {{- end -}}
 {{- end -}}
 
@@ -91,7 +132,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- ceil $sum -}}
 {{- end -}}
 
-{{/* What a Pod may take to end: all that the process waits for, and a margin. */}}
+{{/*
+What a Pod may take to end: a preStop hook that sleeps, which comes first and is
+counted by the kubelet, then all that the process waits for, and a margin.
+*/}}
 {{- define "ferrum.gracePeriod" -}}
 {{- if ne .Values.terminationGracePeriodSeconds nil -}}
 {{- .Values.terminationGracePeriodSeconds -}}
@@ -99,7 +143,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $delay := include "ferrum.seconds" (dig "drain" "delay" "5s" .Values.config) -}}
 {{- $timeout := include "ferrum.seconds" (dig "drain" "timeout" "30s" .Values.config) -}}
 {{- $upgraded := include "ferrum.seconds" (dig "drain" "upgradedTimeout" "60s" .Values.config) -}}
-{{- add (int $delay) (max (int $timeout) (int $upgraded)) 10 -}}
+{{- $sleep := dig "preStop" "sleep" "seconds" 0 .Values.lifecycle -}}
+{{- add (int $sleep) (int $delay) (max (int $timeout) (int $upgraded)) 10 -}}
 {{- end -}}
 {{- end -}}
 

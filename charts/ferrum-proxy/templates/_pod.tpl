@@ -115,6 +115,8 @@ env:
   valueFrom:
     fieldRef:
       fieldPath: metadata.namespace
+- name: LEASE_NAME
+  value: {{ include "ferrum.lease" . }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
@@ -126,6 +128,9 @@ ports:
 - name: http
   containerPort: {{ include "ferrum.httpPort" . }}
   {{- with .Values.hostPort }}
+  {{- if and $.Values.hostNetwork (ne (toString .) (include "ferrum.httpPort" $)) }}
+  {{- fail (printf "hostPort %v is not the port %s of config.http.address: with hostNetwork there is only the one" . (include "ferrum.httpPort" $)) }}
+  {{- end }}
   hostPort: {{ . }}
   {{- end }}
 - name: admin

@@ -119,7 +119,7 @@ func programmedIs(want string) error {
 // write statuses, until mend.
 func cutOffOne(t *testing.T, pods map[string]string) (name string, mend func()) {
 	t.Helper()
-	holder := kubectl(t, "-n", namespace, "get", "lease", "ferrum-status-writer", "-o", "jsonpath={.spec.holderIdentity}")
+	holder := kubectl(t, "-n", namespace, "get", "lease", "ferrum-ferrum-proxy-status-writer", "-o", "jsonpath={.spec.holderIdentity}")
 	for pod := range pods {
 		if !strings.HasPrefix(holder, pod+"_") {
 			name = pod

@@ -163,12 +163,12 @@ func rights(t *testing.T) {
 		out, _ := command("", "kubectl", append([]string{"auth", "can-i", as}, args...)...) // "no" exits with 1
 		return strings.TrimSpace(out)
 	}
-	for _, args := range [][]string{{"watch", "proxyroutes.ferrum.dev", "-A"}, {"list", "services", "-A"}, {"patch", "proxyroutes.ferrum.dev", "--subresource=status", "-A"}} {
+	for _, args := range [][]string{{"watch", "proxyroutes.ferrum.dev", "-A"}, {"list", "services", "-A"}, {"patch", "proxyroutes.ferrum.dev", "--subresource=status", "-A"}, {"update", "leases/ferrum-ferrum-proxy-status-writer", "-n", namespace}} {
 		if got := can(args...); got != "yes" {
 			t.Errorf("%v: %s", args, got)
 		}
 	}
-	for _, args := range [][]string{{"get", "secrets", "-A"}, {"list", "pods", "-A"}, {"update", "proxyroutes.ferrum.dev", "-A"}, {"create", "leases", "-n", namespace}, {"get", "leases", "-n", "default"}} {
+	for _, args := range [][]string{{"get", "secrets", "-A"}, {"list", "pods", "-A"}, {"update", "proxyroutes.ferrum.dev", "-A"}, {"update", "leases/another", "-n", namespace}, {"create", "leases", "-n", "default"}, {"get", "leases", "-n", "default"}} {
 		if got := can(args...); got != "no" {
 			t.Errorf("%v: %s", args, got)
 		}
@@ -178,7 +178,7 @@ func rights(t *testing.T) {
 		"services": read, "namespaces": read, "endpointslices.discovery.k8s.io": read, "referencegrants.gateway.networking.k8s.io": read,
 		"proxyroutes.ferrum.dev": read, "backendpolicies.ferrum.dev": read, "proxyclasses.ferrum.dev": read,
 		"proxyroutes.ferrum.dev/status": status, "backendpolicies.ferrum.dev/status": status, "proxyclasses.ferrum.dev/status": status,
-		"leases.coordination.k8s.io": "get update", "events.events.k8s.io": "create patch",
+		"leases.coordination.k8s.io": "create", "leases.coordination.k8s.io/ferrum-ferrum-proxy-status-writer": "get update", "events.events.k8s.io": "create patch",
 	}
 	list := can("--list", "-n", namespace)
 	got := verbs(list)
@@ -195,7 +195,11 @@ func rights(t *testing.T) {
 	}
 }
 
-// verbs returns what may be done to each resource by a list of kubectl auth can-i.
+var bracketed = regexp.MustCompile(`\[([^]]*)\]`)
+
+// verbs returns what may be done to each resource by a list of kubectl auth can-i,
+// which has the names that a right is limited to before the verbs. Such a right is
+// that of resource/names.
 func verbs(list string) map[string]string {
 	all := make(map[string]string)
 	for line := range strings.Lines(list) {
@@ -203,8 +207,16 @@ func verbs(list string) map[string]string {
 		if resource == "" || resource == "Resources" || strings.HasPrefix(resource, "[") {
 			continue // no resource
 		}
-		words := strings.Fields(strings.Trim(rest[strings.LastIndexByte(rest, '[')+1:], "]"))
-		all[resource] = strings.Join(slices.Sorted(slices.Values(words)), " ")
+		columns := bracketed.FindAllStringSubmatch(rest, -1)
+		if len(columns) != 3 {
+			continue
+		}
+		if names := columns[1][1]; names != "" {
+			resource += "/" + names
+		}
+		words := append(strings.Fields(all[resource]), strings.Fields(columns[2][1])...)
+		slices.Sort(words)
+		all[resource] = strings.Join(slices.Compact(words), " ")
 	}
 	return all
 }
