@@ -3,6 +3,7 @@ package http1_test
 import (
 	"encoding/binary"
 	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -164,5 +165,39 @@ func TestARequestThatThePeerDoesNotTakeEndsTheRoundTrip(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Error("RoundTrip does not end")
+	}
+}
+
+// A client that had sent something more before it went was taken to be there for
+// as long as that was not read: bytes hide the end of the stream, and even a reset,
+// from a read that only looks.
+func TestTheEndOfAConnectionIsSeenBehindUnreadBytes(t *testing.T) {
+	for name, tc := range map[string]struct {
+		ends   func(far *net.TCPConn)
+		broken bool
+	}{
+		"closed":      {func(far *net.TCPConn) { _ = far.Close() }, false},
+		"half-closed": {func(far *net.TCPConn) { _ = far.CloseWrite() }, false},
+		"reset":       {func(far *net.TCPConn) { _ = far.SetLinger(0); _ = far.Close() }, true},
+	} {
+		c, far := tcpPipe(t)
+		write(t, far, "\r\n")
+		if !c.Alive() || c.Broken() {
+			t.Errorf("%s, before: alive %v, broken %v", name, c.Alive(), c.Broken())
+		}
+		tc.ends(far)
+		for end := time.Now().Add(20 * time.Second); c.Alive() && time.Now().Before(end); {
+			time.Sleep(100 * time.Microsecond) // until the kernel has passed it on
+		}
+		if c.Alive() || c.Broken() != tc.broken {
+			t.Errorf("%s: alive %v, broken %v", name, c.Alive(), c.Broken())
+		}
+		if !tc.broken && !c.Pending() {
+			t.Errorf("%s: the bytes are gone", name)
+		}
+		_ = c.Close()
+		if c.Alive() || !c.Broken() {
+			t.Errorf("%s, and closed here: alive %v, broken %v", name, c.Alive(), c.Broken())
+		}
 	}
 }
