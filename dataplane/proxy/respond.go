@@ -124,11 +124,11 @@ func (ex *exchange) stream(encode bool) Reason {
 		var srcErr, dstErr error
 		if !encode && b.CanSplice(&ex.c.Conn) {
 			n, srcErr, dstErr = b.Splice(&ex.c.Conn, ex.now, ex.tick(until))
+			ex.now = time.Now()
 		} else {
 			n, srcErr, dstErr = ex.streamPiece(encode, until)
 		}
 		if n > 0 {
-			ex.now = time.Now()
 			moved = ex.now
 			ex.received.Store(ex.moment(moved))
 		}
@@ -162,6 +162,7 @@ func (ex *exchange) streamPiece(encode bool, idle time.Time) (n int64, srcErr, d
 	if len(p) > 0 {
 		ex.now = time.Now() // the endpoint may have paused
 		_, dstErr = ex.c.Write(p, ex.now)
+		ex.now = time.Now()
 	}
 	return n, srcErr, dstErr
 }
