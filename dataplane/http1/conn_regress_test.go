@@ -52,7 +52,7 @@ func TestASlowReaderGetsAllOfASplicedBodyOrAnError(t *testing.T) {
 	var dstErr error
 	for !b.Done() && dstErr == nil {
 		now := time.Now()
-		_, _, dstErr = b.Splice(dst, now, now.Add(time.Second))
+		_, _, dstErr = b.Splice(dst, now.Add(time.Second))
 	}
 	_ = dst.CloseWrite()
 	got := <-received
@@ -86,7 +86,7 @@ func TestAFailureToWriteInASpliceIsTheDestinationsThoughItHasSentSomething(t *te
 	var srcErr, dstErr error
 	for srcErr == nil && dstErr == nil {
 		now := time.Now()
-		_, srcErr, dstErr = b.Splice(dst, now, now.Add(time.Minute))
+		_, srcErr, dstErr = b.Splice(dst, now.Add(time.Minute))
 	}
 	if dstErr == nil {
 		t.Errorf("the source is blamed: %v", srcErr)
@@ -199,5 +199,21 @@ func TestTheEndOfAConnectionIsSeenBehindUnreadBytes(t *testing.T) {
 		if c.Alive() || !c.Broken() {
 			t.Errorf("%s, and closed here: alive %v, broken %v", name, c.Alive(), c.Broken())
 		}
+	}
+}
+
+// A splice looked up when a quarter of its destination's time to stall had passed,
+// with nothing moved and no error; one that was called again at once, with the time
+// of the first, did so without waiting.
+func TestASpliceThatReturnsHasMovedSomethingOrWaitedUntilItsDeadline(t *testing.T) {
+	src, _ := tcpPipe(t)
+	wrapped, _ := tcpPipe(t)
+	dst := http1.NewConn(wrapped.NetConn(), 40*time.Millisecond)
+	var b http1.Body
+	b.Reset(src, 1<<20, false, false, 0)
+	deadline := time.Now().Add(200 * time.Millisecond)
+	n, srcErr, dstErr := b.Splice(dst, deadline)
+	if n != 0 || srcErr != http1.ErrTimeout || dstErr != nil || time.Now().Before(deadline) {
+		t.Errorf("%d, %v, %v", n, srcErr, dstErr)
 	}
 }

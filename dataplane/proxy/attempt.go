@@ -272,7 +272,7 @@ func (ex *exchange) interim() Reason {
 	ex.now = time.Now()
 	ex.committed = true
 	if _, err := ex.c.Write(out, ex.now); err != nil {
-		return clientWriteReason(err)
+		return ex.clientWriteReason(err)
 	}
 	if ex.res.Status == 100 {
 		ex.continued.Store(ex.moment(ex.now))

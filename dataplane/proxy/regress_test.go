@@ -427,3 +427,25 @@ func TestAClientThatSendsNoMoreWaitsForItsBodyToBeTaken(t *testing.T) {
 		}
 	})
 }
+
+// That a request has taken too long was seen between two pieces of its response,
+// and a client that reads slowly enough made a piece last for as long as it liked.
+func TestARequestTimeoutBoundsAClientThatReadsSlowly(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.httpBackend(backendAddr, large)
+		b.apply(tuned(func(t *plan.Timeouts, _ *plan.Limits) { t.Request = 5 * time.Second }))
+		c := b.dial()
+		c.send(getLarge)
+		go func() {
+			for p := make([]byte, 1<<10); ; time.Sleep(time.Second) {
+				if _, err := c.Conn.Read(p); err != nil {
+					return
+				}
+			}
+		}()
+		time.Sleep(2 * time.Minute)
+		if r := b.sink.last(t); r.Reason != proxy.ReasonRequestTimeout || r.Duration != 5*time.Second {
+			t.Errorf("%s after %s", r.Reason, r.Duration)
+		}
+	})
+}

@@ -24,7 +24,7 @@ func (ex *exchange) tunnel() Reason {
 	out = http1.AppendField(out, "Upgrade", ex.res.Upgrade)
 	ex.out = append(out, "\r\n"...)
 	if _, err := ex.c.Write(ex.out, ex.now); err != nil {
-		return clientWriteReason(err)
+		return ex.clientWriteReason(err)
 	}
 	ex.status = 101
 	ex.reqBody.Reset(&ex.c.Conn, http1.UntilClose, false, false, 0)
@@ -115,7 +115,7 @@ func (e *tunnelEnds) until(idle time.Duration) time.Time {
 // is copied.
 func passPiece(b *http1.Body, dst *http1.Conn, followed *frames, now, deadline time.Time) (n int64, srcErr, dstErr error) {
 	if followed == nil && b.CanSplice(dst) {
-		return b.Splice(dst, now, deadline)
+		return b.Splice(dst, deadline)
 	}
 	p, srcErr := b.Next(deadline)
 	if len(p) > 0 {

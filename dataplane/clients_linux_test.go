@@ -3,9 +3,11 @@ package dataplane_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -104,5 +106,48 @@ func write(t *testing.T, c io.Writer, s string) {
 	t.Helper()
 	if _, err := io.WriteString(c, s); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A client that read slowly was given up, although it went on: of a body with a
+// length a step of 128 KiB had to reach it within the time in which it has to take
+// something, and of any other the kernel says that there is room only when there
+// are some 64 KiB of it. What it takes in between did not count.
+func TestAClientThatReadsSlowlyIsServed(t *testing.T) {
+	const size, wanted = 8 << 20, 24 << 10
+	for name, field := range map[string]string{"with a length": "Content-Length: 8388608", "until the end": "Connection: close"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			// Half of that is how long the test may sleep by accident.
+			clients := proxy.ClientLimits{WriteTimeout: 4 * time.Second}
+			address := tcpEngine(t, clients, func(*plan.Rule) {}, func(c *net.TCPConn) {
+				_, _ = c.Read(make([]byte, 4<<10))
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n"+field+"\r\n\r\n")
+				_, _ = c.Write(make([]byte, size)) // which the client does not want whole
+			})
+			d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
+				failed := c.Control(func(fd uintptr) {
+					err = errors.Join(syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10),
+						syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 536))
+				})
+				return errors.Join(failed, err)
+			}}
+			c, err := d.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			write(t, c, getFree)
+			piece := make([]byte, 512)
+			tick := time.NewTicker(250 * time.Millisecond) // 2 KiB a second
+			defer tick.Stop()
+			for n := 0; n < wanted; <-tick.C {
+				m, err := c.Read(piece)
+				n += m
+				if err != nil {
+					t.Fatalf("%v after %d bytes", err, n)
+				}
+			}
+		})
 	}
 }
