@@ -43,6 +43,7 @@ type Conn struct {
 	readArmed  moment
 	writeArmed moment
 	writeBy    moment
+	moved      moment // when the peer took something last, as far as was looked
 	acked      uint64 // bytes that the peer had taken at the last look
 
 	full        bool // the last read filled all the room there was
@@ -308,8 +309,15 @@ func (c *Conn) readFailed(err error, deadline time.Time) error {
 // It looks up every half of writeStall at least: what the peer took since the
 // look before may have been taken right after that.
 func (c *Conn) Write(p []byte, now time.Time) (int, error) {
+	c.moved = momentOf(now)
+	return c.WriteRest(p, now)
+}
+
+// WriteRest is Write for what one before it has left that ended with ErrLate: for
+// how long the peer has taken nothing counts on.
+func (c *Conn) WriteRest(p []byte, now time.Time) (int, error) {
 	done := 0
-	for moved := now; ; {
+	for {
 		if c.raw == nil || c.writeArmed != 0 { // else when it has to wait
 			if err := c.armWrite(now, c.raw == nil); err != nil {
 				return done, err
@@ -320,27 +328,33 @@ func (c *Conn) Write(p []byte, now time.Time) (int, error) {
 		if err == nil {
 			return done, nil
 		}
-		if now, err = c.writeFailed(err, n > 0, &moved); err != nil {
+		if now, err = c.writeFailed(err, n > 0); err != nil {
 			return done, err
 		}
 	}
 }
 
+// TookAt is when the peer took something of what is written to it last, as far as
+// writes that had to wait have looked.
+func (c *Conn) TookAt() time.Time { return c.moved.time() }
+
 // writeFailed judges the error of a write: nil means that a deadline fired, but
-// only to look, and that the write is to go on. The peer took something last at
-// moved, and has taken something since when took says so or the kernel does.
-func (c *Conn) writeFailed(err error, took bool, moved *time.Time) (now time.Time, _ error) {
+// only to look, and that the write is to go on. The peer has taken something since
+// the last look when took says so or the kernel does.
+func (c *Conn) writeFailed(err error, took bool) (now time.Time, _ error) {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return now, err
 	}
 	now = time.Now()
+	at := momentOf(now)
+	if c.taken() || took {
+		c.moved = at
+	}
 	switch {
-	case c.writeBy != 0 && momentOf(now) >= c.writeBy:
-		return now, ErrLate
-	case c.taken(), took:
-		*moved = now
-	case c.writeStall > 0 && now.Sub(*moved) >= c.writeStall/2:
+	case c.writeStall > 0 && at-c.moved >= moment(c.writeStall/2):
 		return now, ErrTimeout
+	case c.writeBy != 0 && at >= c.writeBy:
+		return now, ErrLate
 	}
 	return now, nil
 }

@@ -158,7 +158,8 @@ func (c *Conn) fillPipe(p *pipe, deadline time.Time) error {
 // emptyPipe is Write for what is in the pipe.
 func (c *Conn) emptyPipe(p *pipe, now time.Time) (n int, err error) {
 	all := p.held
-	for moved := now; ; {
+	c.moved = momentOf(now)
+	for {
 		if err = c.armWrite(now, true); err != nil {
 			return all - p.held, err
 		}
@@ -166,7 +167,7 @@ func (c *Conn) emptyPipe(p *pipe, now time.Time) (n int, err error) {
 		if err = c.raw.Write(p.onWritable); err == nil {
 			return all - p.held, os.NewSyscallError("splice", p.err)
 		}
-		if now, err = c.writeFailed(err, p.held < before, &moved); err != nil {
+		if now, err = c.writeFailed(err, p.held < before); err != nil {
 			return all - p.held, err
 		}
 	}

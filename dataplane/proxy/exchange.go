@@ -161,10 +161,14 @@ func (ex *exchange) looked(deadline time.Time, late Reason) Reason {
 // more counts as gone, save while its body is on its way: what it sent last is
 // behind that, and found by the upload.
 func (ex *exchange) clientLeft() bool {
+	sending := ex.uploading && !ex.bodyRead.Load()
+	if !ex.uploading { // else the upload has the body
+		sending = !ex.sentAt.IsZero() && !ex.reqBody.Done()
+	}
 	switch {
 	case ex.inLane: // of which the race looks
 		return false
-	case ex.uploading && !ex.bodyRead.Load():
+	case sending:
 		return ex.c.Broken()
 	}
 	return !ex.c.Alive()
