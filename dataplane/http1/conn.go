@@ -2,7 +2,6 @@ package http1
 
 import (
 	"errors"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -15,6 +14,8 @@ import (
 var (
 	// ErrTimeout: the deadline of a call passed.
 	ErrTimeout = errors.New("http1: deadline passed")
+	// ErrLate: the time of WriteBy passed before all was written.
+	ErrLate = errors.New("http1: writing took too long")
 	// ErrInterrupted: Interrupt was called.
 	ErrInterrupted = errors.New("http1: interrupted")
 	// ErrStale: a connection that was kept for reuse had been closed, or sent
@@ -31,8 +32,7 @@ var (
 // connection touches the runtime's timers once per timeout, not per request.
 type Conn struct {
 	nc  net.Conn
-	tcp *net.TCPConn    // non-nil for plain TCP
-	raw syscall.RawConn // likewise
+	raw syscall.RawConn // non-nil for plain TCP
 
 	buf  *buffer // nil: nothing is unread and nothing is pinned
 	r, w int     // buf.b[r:w] is unread
@@ -42,7 +42,9 @@ type Conn struct {
 	writeStall time.Duration
 	readArmed  moment
 	writeArmed moment
-	limited    *io.LimitedReader // for splicing into this connection, once that was done
+	writeBy    moment
+	moved      moment // when the peer took something last, as far as was looked
+	acked      uint64 // bytes that the peer had taken at the last look
 
 	full        bool // the last read filled all the room there was
 	final       bool // nothing follows what is written but the end of the stream
@@ -80,7 +82,9 @@ func (m moment) time() time.Time {
 }
 
 // NewConn wraps a connection. A write fails when the peer takes nothing for
-// writeStall, or for as little as half of it; 0 is no bound.
+// writeStall, or for as little as half of it; 0 is no bound. Of plain TCP on Linux
+// it is the peer's kernel that takes, a byte being enough; else it is ours, or the
+// connection below, which may do so in pieces that are large.
 func NewConn(nc net.Conn, writeStall time.Duration) *Conn {
 	c := new(Conn)
 	c.Reset(nc, writeStall)
@@ -300,15 +304,22 @@ func (c *Conn) readFailed(err error, deadline time.Time) error {
 }
 
 // Write writes p whole, or fails with ErrTimeout when the peer takes nothing for
-// too long. now saves a look at the clock.
+// too long, or with ErrLate: see WriteBy. now saves a look at the clock.
 //
 // It looks up every half of writeStall at least: what the peer took since the
 // look before may have been taken right after that.
 func (c *Conn) Write(p []byte, now time.Time) (int, error) {
+	c.moved = momentOf(now)
+	return c.WriteRest(p, now)
+}
+
+// WriteRest is Write for what one before it has left that ended with ErrLate: for
+// how long the peer has taken nothing counts on.
+func (c *Conn) WriteRest(p []byte, now time.Time) (int, error) {
 	done := 0
-	for moved := now; ; {
+	for {
 		if c.raw == nil || c.writeArmed != 0 { // else when it has to wait
-			if err := c.armStall(now); err != nil {
+			if err := c.armWrite(now, c.raw == nil); err != nil {
 				return done, err
 			}
 		}
@@ -317,17 +328,45 @@ func (c *Conn) Write(p []byte, now time.Time) (int, error) {
 		if err == nil {
 			return done, nil
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
+		if now, err = c.writeFailed(err, n > 0); err != nil {
 			return done, err
 		}
-		now = time.Now()
-		switch {
-		case n > 0:
-			moved = now
-		case now.Sub(moved) >= c.writeStall/2:
-			return done, ErrTimeout
-		}
 	}
+}
+
+// TookAt is when the peer took something of what is written to it last, as far as
+// writes that had to wait have looked.
+func (c *Conn) TookAt() time.Time { return c.moved.time() }
+
+// writeFailed judges the error of a write: nil means that a deadline fired, but
+// only to look, and that the write is to go on. The peer has taken something since
+// the last look when took says so or the kernel does.
+func (c *Conn) writeFailed(err error, took bool) (now time.Time, _ error) {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return now, err
+	}
+	now = time.Now()
+	at := momentOf(now)
+	if c.taken() || took {
+		c.moved = at
+	}
+	switch {
+	case c.writeStall > 0 && at-c.moved >= moment(c.writeStall/2):
+		return now, ErrTimeout
+	case c.writeBy != 0 && at >= c.writeBy:
+		return now, ErrLate
+	}
+	return now, nil
+}
+
+// taken reports whether the peer has taken bytes since the last look, as far as
+// the kernel tells. The first look at a wait compares with some wait before it,
+// and so may be too kind.
+func (c *Conn) taken() bool {
+	acked := c.ackedBytes()
+	more := acked > c.acked
+	c.acked = acked
+	return more
 }
 
 // WriteFinal is Write for bytes behind which the connection is closed at once:
@@ -348,19 +387,28 @@ func (c *Conn) writeOnce(p []byte) (int, error) {
 	return c.nc.Write(p)
 }
 
-// armStall is armWrite for a Write.
-func (c *Conn) armStall(now time.Time) error { return c.armWrite(now, c.writeStall/4, c.writeStall/2) }
+// WriteBy bounds all writes from now on: those that have to wait end with ErrLate
+// at t. The zero time is no bound.
+func (c *Conn) WriteBy(t time.Time) { c.writeBy = momentOf(t) }
 
-// armWrite makes sure that a write looks up between least and most from now.
-func (c *Conn) armWrite(now time.Time, least, most time.Duration) error {
-	if c.writeStall <= 0 {
-		return nil
+// armWrite makes sure that a write looks up between a quarter and half of
+// writeStall from now. One that waits looks up at writeBy as well.
+func (c *Conn) armWrite(now time.Time, waits bool) error {
+	var until time.Time
+	if c.writeStall > 0 {
+		until = now.Add(c.writeStall / 2)
 	}
-	if left := c.writeArmed - momentOf(now); c.writeArmed != 0 && left >= moment(least) && left <= moment(most) {
-		return nil
+	if by := c.writeBy.time(); waits && c.writeBy != 0 && (until.IsZero() || by.Before(until)) {
+		until = by
 	}
-	until := now.Add(most)
-	c.writeArmed = momentOf(until)
+	switch want := momentOf(until); {
+	case c.writeArmed == want:
+		return nil
+	case c.writeStall > 0 && c.writeArmed != 0 && c.writeArmed <= want && c.writeArmed-momentOf(now) >= moment(c.writeStall/4):
+		return nil
+	default:
+		c.writeArmed = want
+	}
 	return c.nc.SetWriteDeadline(until)
 }
 

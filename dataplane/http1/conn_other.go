@@ -34,5 +34,8 @@ func (c *Conn) rawSendOnly(out []byte, now time.Time) (int, error) { return c.Wr
 // Alive cannot tell here without reading.
 func (c *Conn) Alive() bool { return true }
 
-// Pending cannot tell here, either.
+// Broken cannot, either.
+func (c *Conn) Broken() bool { return false }
+
+// Pending says what it says of a connection of which it cannot tell.
 func (c *Conn) Pending() bool { return true }

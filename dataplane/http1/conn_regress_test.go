@@ -3,6 +3,7 @@ package http1_test
 import (
 	"encoding/binary"
 	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -51,7 +52,7 @@ func TestASlowReaderGetsAllOfASplicedBodyOrAnError(t *testing.T) {
 	var dstErr error
 	for !b.Done() && dstErr == nil {
 		now := time.Now()
-		_, _, dstErr = b.Splice(dst, now, now.Add(time.Second))
+		_, _, dstErr = b.Splice(dst, now.Add(time.Second))
 	}
 	_ = dst.CloseWrite()
 	got := <-received
@@ -85,7 +86,7 @@ func TestAFailureToWriteInASpliceIsTheDestinationsThoughItHasSentSomething(t *te
 	var srcErr, dstErr error
 	for srcErr == nil && dstErr == nil {
 		now := time.Now()
-		_, srcErr, dstErr = b.Splice(dst, now, now.Add(time.Minute))
+		_, srcErr, dstErr = b.Splice(dst, now.Add(time.Minute))
 	}
 	if dstErr == nil {
 		t.Errorf("the source is blamed: %v", srcErr)
@@ -164,5 +165,55 @@ func TestARequestThatThePeerDoesNotTakeEndsTheRoundTrip(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Error("RoundTrip does not end")
+	}
+}
+
+// A client that had sent something more before it went was taken to be there for
+// as long as that was not read: bytes hide the end of the stream, and even a reset,
+// from a read that only looks.
+func TestTheEndOfAConnectionIsSeenBehindUnreadBytes(t *testing.T) {
+	for name, tc := range map[string]struct {
+		ends   func(far *net.TCPConn)
+		broken bool
+	}{
+		"closed":      {func(far *net.TCPConn) { _ = far.Close() }, false},
+		"half-closed": {func(far *net.TCPConn) { _ = far.CloseWrite() }, false},
+		"reset":       {func(far *net.TCPConn) { _ = far.SetLinger(0); _ = far.Close() }, true},
+	} {
+		c, far := tcpPipe(t)
+		write(t, far, "\r\n")
+		if !c.Alive() || c.Broken() {
+			t.Errorf("%s, before: alive %v, broken %v", name, c.Alive(), c.Broken())
+		}
+		tc.ends(far)
+		for end := time.Now().Add(20 * time.Second); c.Alive() && time.Now().Before(end); {
+			time.Sleep(100 * time.Microsecond) // until the kernel has passed it on
+		}
+		if c.Alive() || c.Broken() != tc.broken {
+			t.Errorf("%s: alive %v, broken %v", name, c.Alive(), c.Broken())
+		}
+		if !tc.broken && !c.Pending() {
+			t.Errorf("%s: the bytes are gone", name)
+		}
+		_ = c.Close()
+		if c.Alive() || !c.Broken() {
+			t.Errorf("%s, and closed here: alive %v, broken %v", name, c.Alive(), c.Broken())
+		}
+	}
+}
+
+// A splice looked up when a quarter of its destination's time to stall had passed,
+// with nothing moved and no error; one that was called again at once, with the time
+// of the first, did so without waiting.
+func TestASpliceThatReturnsHasMovedSomethingOrWaitedUntilItsDeadline(t *testing.T) {
+	src, _ := tcpPipe(t)
+	wrapped, _ := tcpPipe(t)
+	dst := http1.NewConn(wrapped.NetConn(), 40*time.Millisecond)
+	var b http1.Body
+	b.Reset(src, 1<<20, false, false, 0)
+	deadline := time.Now().Add(200 * time.Millisecond)
+	n, srcErr, dstErr := b.Splice(dst, deadline)
+	if n != 0 || srcErr != http1.ErrTimeout || dstErr != nil || time.Now().Before(deadline) {
+		t.Errorf("%d, %v, %v", n, srcErr, dstErr)
 	}
 }

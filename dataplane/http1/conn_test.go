@@ -289,7 +289,7 @@ func move(t *testing.T, b *http1.Body, dst *http1.Conn) (spliced int64) {
 	for !b.Done() {
 		now := time.Now()
 		if b.CanSplice(dst) {
-			n, srcErr, dstErr := b.Splice(dst, now, now.Add(time.Minute))
+			n, srcErr, dstErr := b.Splice(dst, now.Add(time.Minute))
 			spliced += n
 			if dstErr != nil || srcErr != nil && srcErr != io.EOF {
 				t.Fatal(srcErr, dstErr)
@@ -313,12 +313,12 @@ func TestASpliceSaysWhichSideFailed(t *testing.T) {
 	var b http1.Body
 	b.Reset(src, 1<<20, false, false, 0)
 	now := time.Now()
-	if _, srcErr, dstErr := b.Splice(dst, now, now.Add(20*time.Millisecond)); srcErr != http1.ErrTimeout || dstErr != nil {
+	if _, srcErr, dstErr := b.Splice(dst, now.Add(20*time.Millisecond)); srcErr != http1.ErrTimeout || dstErr != nil {
 		t.Errorf("nothing comes: %v, %v", srcErr, dstErr)
 	}
 	write(t, from, "some")
 	_ = from.CloseWrite()
-	n, srcErr, dstErr := b.Splice(dst, now, now.Add(time.Minute))
+	n, srcErr, dstErr := b.Splice(dst, now.Add(time.Minute))
 	if n != 4 || !errors.Is(srcErr, io.ErrUnexpectedEOF) || dstErr != nil {
 		t.Errorf("the source ends early: %d, %v, %v", n, srcErr, dstErr)
 	}
@@ -335,7 +335,7 @@ func TestASpliceSaysWhichSideFailed(t *testing.T) {
 		}
 	}()
 	for srcErr, dstErr = nil, nil; srcErr == nil && dstErr == nil; {
-		_, srcErr, dstErr = b.Splice(dst, now, now.Add(time.Minute))
+		_, srcErr, dstErr = b.Splice(dst, now.Add(time.Minute))
 	}
 	if dstErr == nil {
 		t.Errorf("the destination is gone, but the source is blamed: %v", srcErr)

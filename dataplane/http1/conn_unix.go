@@ -4,7 +4,6 @@ package http1
 
 import (
 	"io"
-	"net"
 	"os"
 	"syscall"
 	"time"
@@ -43,15 +42,15 @@ type rawWriter struct {
 
 // bindRaw prepares reads on the file descriptor of a plain TCP connection.
 func (c *Conn) bindRaw() {
-	tcp, ok := c.nc.(*net.TCPConn)
+	socket, ok := c.nc.(syscall.Conn)
 	if !ok {
 		return
 	}
-	raw, err := tcp.SyscallConn()
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return
 	}
-	c.tcp, c.raw = tcp, raw
+	c.raw = raw
 	if c.rawRead == nil {
 		c.rawRead, c.rawSend = c.onReadable, c.onWritable
 	}
@@ -114,8 +113,8 @@ func (c *Conn) onWritable(fd uintptr) bool {
 			c.sending = c.sending[n:]
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			if c.writeArmed == 0 {
-				c.sendErr = c.armStall(time.Now())
+			if c.writeArmed == 0 || c.writeBy != 0 {
+				c.sendErr = c.armWrite(time.Now(), true)
 			}
 			return c.sendErr != nil
 		default:
@@ -255,40 +254,4 @@ func (c *Conn) rawLoop(deadline time.Time) error {
 			return err
 		}
 	}
-}
-
-// Alive reports whether the peer still holds the connection open, as far as the
-// kernel knows: false after a FIN or a reset. Bytes that wait to be read do not
-// matter. It may be called from any goroutine, also while another one reads.
-func (c *Conn) Alive() bool {
-	if c.raw == nil {
-		if p, ok := c.nc.(interface{ Alive() bool }); ok {
-			return p.Alive()
-		}
-		return true
-	}
-	n, err := c.peek()
-	return n > 0 || err == syscall.EAGAIN || err == syscall.EINTR
-}
-
-// Pending reports whether bytes of the peer wait that were not read, or may
-// wait, where that cannot be told.
-func (c *Conn) Pending() bool {
-	if c.w > c.r || c.raw == nil {
-		return true
-	}
-	n, err := c.peek()
-	return n > 0 || err == syscall.EINTR
-}
-
-// peek looks at what can be read without reading it.
-func (c *Conn) peek() (n int, err error) {
-	closed := c.raw.Control(func(fd uintptr) {
-		var one [1]byte
-		n, _, err = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	})
-	if closed != nil {
-		return 0, closed
-	}
-	return n, err
 }

@@ -136,26 +136,57 @@ func isTimeout(err error) bool {
 func (ex *exchange) exchangeHeads(reused bool) (Reason, failure) {
 	var sent int
 	var err error
-	if ex.reqBody.Done() && !ex.keep.holds() {
-		ex.sentAt = ex.now
+	whole := ex.reqBody.Done() && !ex.keep.holds()
+	ex.sentAt = ex.now
+	ex.up.WriteBy(ex.headTick())
+	if whole {
 		sent, err = ex.up.RoundTrip(ex.out, reused, ex.now, ex.headTick())
 	} else {
-		if sent, err = ex.up.Send(ex.out, reused, ex.now); err == nil {
-			ex.startUpload()
-			err = ex.up.Fill(ex.headTick())
-		}
+		sent, err = ex.up.Send(ex.out, reused, ex.now)
 	}
-	if err == http1.ErrTimeout && sent < len(ex.out) {
+	late := ReasonResponseHeaderTimeout
+	waited := err == http1.ErrLate
+	if waited {
+		sent, late, err = ex.sendRest(sent)
+	}
+	ex.up.WriteBy(time.Time{})
+	switch {
+	case late == ReasonClientGone:
+		return late, failure{}
+	case err == http1.ErrLate, err == http1.ErrTimeout && sent < len(ex.out):
 		if err = ex.stalled(); err == http1.ErrTimeout {
 			ex.detail = "the endpoint does not take the request"
-			f := failure{retry.OutcomeTimeout, retry.SentSome}
 			if sent == 0 {
-				f.sent = retry.SentNone
+				return late, timedOut(late, retry.SentNone)
 			}
-			return ReasonResponseHeaderTimeout, f
+			return late, timedOut(late, retry.SentSome)
 		}
+	case err == nil && !whole:
+		ex.startUpload()
+		err = ex.up.Fill(ex.headTick())
+	case err == nil && waited:
+		err = ex.up.Fill(ex.headTick())
 	}
 	return ex.readHeads(err, sent, reused, 0)
+}
+
+// sendRest sends what an endpoint did not take at once of the request, of which so
+// much is sent. When it gives up, for the reason, the error is ErrLate. The time
+// for a response begins when the endpoint has taken something last.
+func (ex *exchange) sendRest(sent int) (int, Reason, error) {
+	for {
+		ex.sentAt = ex.up.TookAt()
+		reason := ex.looked(ex.sooner(ex.headerDeadline(), ReasonResponseHeaderTimeout))
+		if reason != ReasonOK {
+			return sent, reason, http1.ErrLate
+		}
+		ex.up.WriteBy(ex.headTick())
+		n, err := ex.up.WriteRest(ex.out[sent:], ex.now)
+		if sent += n; err != http1.ErrLate {
+			ex.now = time.Now()
+			return sent, ReasonResponseHeaderTimeout, err
+		}
+	}
 }
 
 // readHeads reads on until the head of the response, after so many 1xx ones. err
@@ -272,7 +303,7 @@ func (ex *exchange) interim() Reason {
 	ex.now = time.Now()
 	ex.committed = true
 	if _, err := ex.c.Write(out, ex.now); err != nil {
-		return clientWriteReason(err)
+		return ex.clientWriteReason(err)
 	}
 	if ex.res.Status == 100 {
 		ex.continued.Store(ex.moment(ex.now))

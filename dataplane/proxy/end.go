@@ -15,6 +15,7 @@ func (ex *exchange) end(reason Reason) (end time.Time, keep bool) {
 	if reason == ReasonClientGone && ex.c.life.Cut() {
 		reason = ReasonShutdown
 	}
+	ex.c.WriteBy(time.Time{})
 	ex.finishUpstream(reason)
 	if reason != ReasonOK {
 		ex.fail(reason)

@@ -151,8 +151,25 @@ func (ex *exchange) looked(deadline time.Time, late Reason) Reason {
 		return ex.late
 	case !deadline.IsZero() && !ex.now.Before(deadline):
 		return late
-	case !ex.inLane && !ex.c.Alive():
+	case ex.clientLeft():
 		return ReasonClientGone
 	}
 	return ReasonOK
+}
+
+// clientLeft reports whether the client has gone. One that says that it sends no
+// more counts as gone, save while its body is on its way: what it sent last is
+// behind that, and found by the upload.
+func (ex *exchange) clientLeft() bool {
+	sending := ex.uploading && !ex.bodyRead.Load()
+	if !ex.uploading { // else the upload has the body
+		sending = !ex.sentAt.IsZero() && !ex.reqBody.Done()
+	}
+	switch {
+	case ex.inLane: // of which the race looks
+		return false
+	case sending:
+		return ex.c.Broken()
+	}
+	return !ex.c.Alive()
 }

@@ -274,26 +274,11 @@ func TestAConnectionIsNotKeptLongerThanTheBackendSays(t *testing.T) {
 // passed was never sent. Its answer was waited for all the same, for ever where
 // the rule sets no bound, and the connection kept behind it.
 func TestAnEndpointThatTakesNothingOfARequestEndsIt(t *testing.T) {
-	long := strings.Repeat("x", 7<<10)
-	head := "POST / HTTP/1.1\r\n" + shopHost + "\r\n"
-	for i := range 8 {
-		head += fmt.Sprintf("X-%d: %s\r\n", i, long)
-	}
-	tail := "Content-Length: 6000\r\n\r\n"
-	for _, sent := range []int{6000, 0} { // with the head, and after it
+	for _, sent := range bodiesSent {
 		inBubble(t, func(t *testing.T, b *bed) {
-			b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
-				time.Sleep(5 * time.Minute)
-				_, _ = io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
-				_, _ = io.Copy(io.Discard, r)
-			})
-			b.apply(tuned(func(t *plan.Timeouts, _ *plan.Limits) { t.ResponseHeader = 0 }))
-			c := b.dial()
-			_ = c.SetReadDeadline(time.Now().Add(10 * time.Minute))
-			pad := memnet.BufferSize - len(head) - len("X-Pad: \r\n") - len(tail) - sent - 10
-			c.send(head + "X-Pad: " + strings.Repeat("p", pad) + "\r\n" + tail + strings.Repeat("b", sent))
+			c := b.stuffed(sent, func(t *plan.Timeouts, _ *plan.Limits) { t.ResponseHeader = 0 })
 			wantFailure(t, b, c.read("POST"), 504, proxy.ReasonResponseHeaderTimeout)
-			if took := b.sink.last(t).Duration; took > 2*time.Minute+time.Second {
+			if took := b.sink.last(t).Duration; took > time.Minute+time.Second {
 				t.Errorf("with %d bytes sent: after %s", sent, took)
 			}
 			time.Sleep(5 * time.Minute) // the endpoint is done
@@ -404,4 +389,48 @@ func TestAnEndpointIsNotBlamedForWhatTheProxyIsOutOf(t *testing.T) {
 			_ = front.Close()
 		})
 	}
+}
+
+// A client that had said the end of its body, and of all that it sends, was taken
+// to be gone while the endpoint was slow to take the body.
+func TestAClientThatSendsNoMoreWaitsForItsBodyToBeTaken(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		const size = 3 * memnet.BufferSize / 2
+		b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
+			time.Sleep(5 * time.Second)
+			if req, err := http.ReadRequest(r); err == nil {
+				n, _ := io.Copy(io.Discard, req.Body)
+				_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n%d", n)
+			}
+		})
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		c.send(fmt.Sprintf("POST / HTTP/1.1\r\n%s\r\nContent-Length: %d\r\n\r\n%s", shopHost, size, strings.Repeat("x", size)))
+		_ = c.CloseWrite()
+		if a := c.read("POST"); a.StatusCode != 200 || a.body != fmt.Sprint(size) {
+			t.Errorf("%d %q, %s", a.StatusCode, a.body, b.sink.last(t).Reason)
+		}
+	})
+}
+
+// That a request has taken too long was seen between two pieces of its response,
+// and a client that reads slowly enough made a piece last for as long as it liked.
+func TestARequestTimeoutBoundsAClientThatReadsSlowly(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.httpBackend(backendAddr, large)
+		b.apply(tuned(func(t *plan.Timeouts, _ *plan.Limits) { t.Request = 5 * time.Second }))
+		c := b.dial()
+		c.send(getLarge)
+		go func() {
+			for p := make([]byte, 1<<10); ; time.Sleep(time.Second) {
+				if _, err := c.Conn.Read(p); err != nil {
+					return
+				}
+			}
+		}()
+		time.Sleep(2 * time.Minute)
+		if r := b.sink.last(t); r.Reason != proxy.ReasonRequestTimeout || r.Duration != 5*time.Second {
+			t.Errorf("%s after %s", r.Reason, r.Duration)
+		}
+	})
 }

@@ -51,13 +51,14 @@ func (ex *exchange) respond() Reason {
 	}
 	ex.out = appendPiece(ex.out, p, encode, ex.resBody.Done())
 	ex.status, ex.endless = ex.res.Status, endless
+	ex.c.WriteBy(ex.until)
 	if ex.resBody.Done() && ex.partsAtOnce() {
 		_, err = ex.c.WriteFinal(ex.out, ex.now)
 	} else {
 		_, err = ex.c.Write(ex.out, ex.now)
 	}
 	if err != nil {
-		return clientWriteReason(err)
+		return ex.clientWriteReason(err)
 	}
 	return ex.stream(encode)
 }
@@ -123,18 +124,18 @@ func (ex *exchange) stream(encode bool) Reason {
 		var n int64
 		var srcErr, dstErr error
 		if !encode && b.CanSplice(&ex.c.Conn) {
-			n, srcErr, dstErr = b.Splice(&ex.c.Conn, ex.now, ex.tick(until))
+			n, srcErr, dstErr = b.Splice(&ex.c.Conn, ex.tick(until))
+			ex.now = time.Now()
 		} else {
 			n, srcErr, dstErr = ex.streamPiece(encode, until)
 		}
 		if n > 0 {
-			ex.now = time.Now()
 			moved = ex.now
 			ex.received.Store(ex.moment(moved))
 		}
 		switch {
 		case dstErr != nil:
-			return clientWriteReason(dstErr)
+			return ex.clientWriteReason(dstErr)
 		case srcErr == http1.ErrTimeout:
 			// The deadline anew: something may have passed the other way.
 			if reason := ex.looked(ex.idleUntil(moved, ex.rule.timeouts.ResponseBodyIdle, ReasonResponseBodyTimeout)); reason != ReasonOK {
@@ -162,6 +163,7 @@ func (ex *exchange) streamPiece(encode bool, idle time.Time) (n int64, srcErr, d
 	if len(p) > 0 {
 		ex.now = time.Now() // the endpoint may have paused
 		_, dstErr = ex.c.Write(p, ex.now)
+		ex.now = time.Now()
 	}
 	return n, srcErr, dstErr
 }
@@ -182,9 +184,12 @@ func (ex *exchange) cut(err error) Reason {
 }
 
 // clientWriteReason is the reason for which writing to the client failed.
-func clientWriteReason(err error) Reason {
-	if err == http1.ErrTimeout {
+func (ex *exchange) clientWriteReason(err error) Reason {
+	switch err {
+	case http1.ErrTimeout:
 		return ReasonClientStalled
+	case http1.ErrLate:
+		return ex.late
 	}
 	return ReasonClientGone
 }

@@ -24,7 +24,7 @@ func (ex *exchange) tunnel() Reason {
 	out = http1.AppendField(out, "Upgrade", ex.res.Upgrade)
 	ex.out = append(out, "\r\n"...)
 	if _, err := ex.c.Write(ex.out, ex.now); err != nil {
-		return clientWriteReason(err)
+		return ex.clientWriteReason(err)
 	}
 	ex.status = 101
 	ex.reqBody.Reset(&ex.c.Conn, http1.UntilClose, false, false, 0)
@@ -71,8 +71,8 @@ func (e *tunnelEnds) reason() Reason { return Reason(e.why.Load()) }
 // tunnel that is stopped ends with a Close frame where one may stand.
 func (e *tunnelEnds) pass(ex *exchange, b *http1.Body, dst *http1.Conn, followed *frames, srcGone, dstGone Reason) {
 	idle := ex.rule.timeouts.StreamIdle
-	for now := e.started; ; now = time.Now() {
-		n, srcErr, dstErr := passPiece(b, dst, followed, now, e.until(idle))
+	for {
+		n, srcErr, dstErr := passPiece(b, dst, followed, e.until(idle))
 		if n > 0 {
 			e.active.Store(int64(time.Since(e.started)))
 		}
@@ -113,9 +113,9 @@ func (e *tunnelEnds) until(idle time.Duration) time.Time {
 
 // passPiece moves what there is to move. What is followed has to be seen, and so
 // is copied.
-func passPiece(b *http1.Body, dst *http1.Conn, followed *frames, now, deadline time.Time) (n int64, srcErr, dstErr error) {
+func passPiece(b *http1.Body, dst *http1.Conn, followed *frames, deadline time.Time) (n int64, srcErr, dstErr error) {
 	if followed == nil && b.CanSplice(dst) {
-		return b.Splice(dst, now, deadline)
+		return b.Splice(dst, deadline)
 	}
 	p, srcErr := b.Next(deadline)
 	if len(p) > 0 {

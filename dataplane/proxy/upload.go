@@ -117,7 +117,7 @@ func (ex *exchange) pumpPiece(until time.Time, now *time.Time, pace *pace) (n in
 	counts := b.Payload() > 0 // the wait for the first byte is the idle timeout's
 	if !ex.keep.on && b.CanSplice(ex.up) {
 		ex.keep.lose()
-		n, srcErr, dstErr = b.Splice(ex.up, began, until)
+		n, srcErr, dstErr = b.Splice(ex.up, until)
 		*now = time.Now()
 		if counts && !b.Done() && n < http1.SpliceStep && !ex.c.Pending() { // else the endpoint was the slow one
 			pace.waited += now.Sub(began)

@@ -32,7 +32,7 @@ var rules = []rule{
 	{path: "dataplane/limit/shared", local: []string{"dataplane/limit"}, external: []string{"github.com/go-logr/logr", "github.com/redis/go-redis/v9"}},
 	{path: "dataplane/limit/shared/redistest"},
 	{path: "dataplane/retry", local: []string{"dataplane/plan", "dataplane/limit"}}, // limit for the floor of a budget, a token bucket
-	{path: "dataplane/http1", local: []string{"dataplane/route"}},
+	{path: "dataplane/http1", local: []string{"dataplane/route"}, external: []string{"golang.org/x/sys/unix"}},
 	{path: "dataplane/upstream", local: []string{"dataplane/plan", "dataplane/limit", "dataplane/http1", "dataplane/retry"},
 		external: []string{"github.com/cespare/xxhash/v2", "google.golang.org/protobuf/encoding/protowire"}},
 	{path: "dataplane/proxy", local: []string{"dataplane/plan", "dataplane/route", "dataplane/upstream", "dataplane/http1", "dataplane/retry", "dataplane/limit"}, external: []string{"github.com/go-logr/logr"}},

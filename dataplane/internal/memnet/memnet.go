@@ -140,6 +140,13 @@ func (c *Conn) Alive() bool {
 	return c.in.readErr == nil
 }
 
+// Broken reports whether the connection was reset, or is closed at this end.
+func (c *Conn) Broken() bool {
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	return c.in.readErr != nil && c.in.readErr != io.EOF
+}
+
 // LocalAddr implements net.Conn.
 func (c *Conn) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(c.local) }
 

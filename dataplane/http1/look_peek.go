@@ -1,0 +1,6 @@
+//go:build unix && !linux
+
+package http1
+
+// linkOf cannot see behind bytes that wait.
+func linkOf(fd uintptr) link { return peek(fd).link }
