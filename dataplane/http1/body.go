@@ -22,6 +22,7 @@ type Body struct {
 	limit   int64
 	read    int64 // payload bytes delivered, when not chunked
 	done    bool
+	copied  bool // it cannot be spliced
 }
 
 // Reset prepares b for a message of src: length bytes (or UntilClose), or
@@ -30,7 +31,7 @@ type Body struct {
 // forwarded. limit caps the payload; 0 is none.
 func (b *Body) Reset(src *Conn, length int64, chunked, decode bool, limit int64) {
 	b.src, b.left, b.chunked, b.limit, b.read = src, length, chunked, limit, 0
-	b.done = !chunked && length == 0
+	b.done, b.copied = !chunked && length == 0, false
 	if chunked {
 		b.scan.Reset(decode, maxChunkExtensions)
 	}

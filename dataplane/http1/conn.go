@@ -2,7 +2,6 @@ package http1
 
 import (
 	"errors"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -31,8 +30,7 @@ var (
 // connection touches the runtime's timers once per timeout, not per request.
 type Conn struct {
 	nc  net.Conn
-	tcp *net.TCPConn    // non-nil for plain TCP
-	raw syscall.RawConn // likewise
+	raw syscall.RawConn // non-nil for plain TCP
 
 	buf  *buffer // nil: nothing is unread and nothing is pinned
 	r, w int     // buf.b[r:w] is unread
@@ -42,7 +40,6 @@ type Conn struct {
 	writeStall time.Duration
 	readArmed  moment
 	writeArmed moment
-	limited    *io.LimitedReader // for splicing into this connection, once that was done
 
 	full        bool // the last read filled all the room there was
 	final       bool // nothing follows what is written but the end of the stream

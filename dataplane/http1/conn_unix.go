@@ -4,7 +4,6 @@ package http1
 
 import (
 	"io"
-	"net"
 	"os"
 	"syscall"
 	"time"
@@ -43,15 +42,15 @@ type rawWriter struct {
 
 // bindRaw prepares reads on the file descriptor of a plain TCP connection.
 func (c *Conn) bindRaw() {
-	tcp, ok := c.nc.(*net.TCPConn)
+	socket, ok := c.nc.(syscall.Conn)
 	if !ok {
 		return
 	}
-	raw, err := tcp.SyscallConn()
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return
 	}
-	c.tcp, c.raw = tcp, raw
+	c.raw = raw
 	if c.rawRead == nil {
 		c.rawRead, c.rawSend = c.onReadable, c.onWritable
 	}

@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/tcp"
 )
 
 const (
@@ -28,10 +30,10 @@ func (c *Conn) step() int64 {
 }
 
 // CanSplice reports whether the rest of the body can go to dst without being
-// copied through user space (splice(2) on Linux): both ends are plain TCP,
+// copied through user space (splice(2), on Linux): both ends are plain TCP,
 // nothing is buffered, there is no framing to look at and enough to come.
 func (b *Body) CanSplice(dst *Conn) bool {
-	return !b.done && !b.chunked && b.src.tcp != nil && dst.tcp != nil &&
+	return tcp.CanSplice() && !b.done && !b.chunked && !b.copied && b.src.raw != nil && dst.raw != nil &&
 		(b.left >= spliceMin || b.left == UntilClose && b.limit == 0) && len(b.src.Buffered()) == 0
 }
 
@@ -51,26 +53,25 @@ func (b *Body) Splice(dst *Conn, now, deadline time.Time) (n int64, srcErr, dstE
 	if err := dst.armWrite(now, dst.writeStall/2, dst.writeStall); err != nil {
 		return 0, nil, err
 	}
-	if dst.limited == nil {
-		dst.limited = new(io.LimitedReader)
-	}
-	*dst.limited = io.LimitedReader{R: src.tcp, N: step}
-	n, err := dst.tcp.ReadFrom(dst.limited)
+	n, srcErr, dstErr, ok := tcp.Splice(dst.raw, src.raw, step)
 	b.advance(n)
 	switch {
-	case err == nil && n < step:
-		return n, b.readFailed(io.EOF), nil
-	case err == nil:
+	case !ok:
+		b.copied = true // no descriptors are left, and copying takes none
+		return 0, nil, nil
+	case errors.Is(dstErr, os.ErrDeadlineExceeded):
+		return n, nil, ErrTimeout // and what was on its way is lost
+	case dstErr != nil:
+		return n, nil, dstErr
+	case srcErr == nil:
 		return n, b.end(), nil
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return b.spliceTimeout(dst, n, err, deadline)
-	case src.interrupted.Load():
-		return n, ErrInterrupted, nil
-	case !dst.Alive(), src.Alive(): // unread bytes may hide that dst was reset
-		return n, nil, err
-	default:
-		return n, err, nil
+	case srcErr == io.EOF:
+		return n, b.readFailed(io.EOF), nil
 	}
+	if srcErr = src.readFailed(srcErr, deadline); srcErr == ErrTimeout && n > 0 {
+		srcErr = nil
+	}
+	return n, srcErr, nil
 }
 
 // spliceLook is when a splice that wants to wait until deadline has to look up,
@@ -84,16 +85,4 @@ func (c *Conn) spliceLook(now, deadline time.Time) time.Time {
 		return deadline
 	}
 	return look
-}
-
-// spliceTimeout finds out whose deadline ended a splice.
-func (b *Body) spliceTimeout(dst *Conn, n int64, err error, deadline time.Time) (int64, error, error) {
-	if now := time.Now(); dst.writeStall > 0 && momentOf(now) >= dst.writeArmed {
-		return n, nil, ErrTimeout // and what was on its way is lost
-	}
-	err = b.src.readFailed(err, deadline)
-	if err == ErrTimeout && n > 0 {
-		return n, nil, nil
-	}
-	return n, err, nil
 }
