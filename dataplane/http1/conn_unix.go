@@ -5,6 +5,7 @@ package http1
 import (
 	"io"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -282,12 +283,27 @@ func (c *Conn) Pending() bool {
 
 // peek looks at what can be read without reading it.
 func (c *Conn) peek() (n int, err error) {
-	closed := c.raw.Control(func(fd uintptr) {
-		var one [1]byte
-		n, _, err = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	})
-	if closed != nil {
+	l := looks.Get().(*look)
+	defer looks.Put(l)
+	if closed := c.raw.Control(l.at); closed != nil {
 		return 0, closed
 	}
-	return n, err
+	if l.errno != 0 {
+		return 0, l.errno
+	}
+	return l.n, nil
 }
+
+// look is one peek and its outcome; looks lends them, so that it allocates
+// nothing.
+type look struct {
+	n     int
+	errno syscall.Errno
+	at    func(fd uintptr) // peek, bound once
+}
+
+var looks = sync.Pool{New: func() any {
+	l := new(look)
+	l.at = func(fd uintptr) { l.n, l.errno = peek(fd) }
+	return l
+}}

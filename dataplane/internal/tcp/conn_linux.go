@@ -198,10 +198,13 @@ func (r *rawConn) Write(f func(fd uintptr) bool) error {
 // Control implements syscall.RawConn.
 func (r *rawConn) Control(f func(fd uintptr)) error {
 	c := (*Conn)(r)
-	if p := c.polled.Load(); p != nil {
+	p := c.polled.Load()
+	switch {
+	case c.closed(): // but it may not have been shut yet
+		return net.ErrClosed
+	case p != nil:
 		return c.because(p.raw.Control(f))
-	}
-	if !c.enter() {
+	case !c.enter():
 		return net.ErrClosed
 	}
 	defer c.leave()
