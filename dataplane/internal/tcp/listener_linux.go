@@ -70,8 +70,10 @@ func (l *Listener) Close() error {
 func (l *Listener) Accept() (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.accepted, l.failed = nil, 0
+	l.failed = 0
 	err := l.raw.Read(l.accept)
+	c := l.accepted
+	l.accepted = nil // it may outlive its connection by long
 	switch {
 	case err != nil && l.closed.Load():
 		return nil, l.fail(net.ErrClosed)
@@ -80,7 +82,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	case l.failed != 0:
 		return nil, l.fail(os.NewSyscallError("accept4", l.failed))
 	}
-	return l.accepted, nil
+	return c, nil
 }
 
 func (l *Listener) fail(err error) error {
