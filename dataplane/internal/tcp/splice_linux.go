@@ -13,8 +13,8 @@ import (
 // CanSplice reports whether Splice may be called.
 func CanSplice() bool { return true }
 
-// pipeSize is asked for as the size of a pipe. The kernel fills a page of it with
-// one piece of a packet, however short.
+// pipeSize is asked for as the size of a pipe, in bytes. The kernel takes a page
+// of it for each piece of a packet, however short.
 const pipeSize = 1 << 20
 
 // pipe is what bytes pass through on their way from one socket to another. It is
