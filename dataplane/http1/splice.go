@@ -53,11 +53,11 @@ func (b *Body) Splice(dst *Conn, now, deadline time.Time) (n int64, srcErr, dstE
 	if err := dst.armWrite(now, dst.writeStall/2, dst.writeStall); err != nil {
 		return 0, nil, err
 	}
-	n, srcErr, dstErr, ok := tcp.Splice(dst.raw, src.raw, step)
+	n, srcErr, dstErr = tcp.Splice(dst.raw, src.raw, step)
 	b.advance(n)
 	switch {
-	case !ok:
-		b.copied = true // no descriptors are left, and copying takes none
+	case srcErr == tcp.ErrNoPipe:
+		b.copied = true // which takes no descriptors
 		return 0, nil, nil
 	case errors.Is(dstErr, os.ErrDeadlineExceeded):
 		return n, nil, ErrTimeout // and what was on its way is lost

@@ -101,7 +101,7 @@ func (c *Conn) leave() {
 	}
 	// Closing waits for those who use it as a polled one, and one of these may
 	// wait for us.
-	go c.shut()
+	go func() { _ = c.shut() }() // likewise
 }
 
 // shut closes the descriptor, once there are no users of the bare one.

@@ -4,10 +4,10 @@
 // something has to be waited for. All of it is for Linux; elsewhere package net
 // accepts, and bodies are copied.
 //
-//	listener_linux.go  accepting
-//	conn_linux.go      a connection: its descriptor, and who may close it
-//	netconn_linux.go   the rest of what a net.Conn does
-//	splice_linux.go    bytes from one connection to another inside the kernel
+//	listener  accepting
+//	conn      a connection: its descriptor, and who may close it
+//	netconn   the rest of what a net.Conn does
+//	splice    bytes from one connection to another inside the kernel
 //
 // It knows nothing of HTTP and of plans: a swap touches nothing here. All methods
 // may be called concurrently.

@@ -30,7 +30,7 @@ type Listener struct {
 // case. The options of the connections are those that the kernel copies from the
 // listener's socket; it sets TCP_NODELAY there.
 func NewListener(l *net.TCPListener) (*Listener, error) {
-	defer l.Close()
+	defer func() { _ = l.Close() }() // the socket stays open
 	// A descriptor of the same socket, because that of l cannot be waited on
 	// but by Accept.
 	file, err := l.File()

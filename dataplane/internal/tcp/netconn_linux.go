@@ -82,7 +82,7 @@ func ignoringEINTR(call func(fd int, b []byte) (int, error), fd uintptr, b []byt
 		if err == nil {
 			return n, 0
 		}
-		errno, _ := err.(syscall.Errno) //nolint:errorlint // package syscall does not wrap
+		errno, _ := err.(syscall.Errno)
 		if errno != syscall.EINTR {
 			return 0, errno
 		}
@@ -91,7 +91,7 @@ func ignoringEINTR(call func(fd int, b []byte) (int, error), fd uintptr, b []byt
 
 // failed dresses an error of Read or Write as package net does; io.EOF stays.
 func (c *Conn) failed(op string, err error) error {
-	if err == nil || err == io.EOF { //nolint:errorlint // as every reader of a net.Conn compares it
+	if err == nil || err == io.EOF {
 		return err
 	}
 	if path := (*fs.PathError)(nil); errors.As(err, &path) {

@@ -33,20 +33,20 @@ type pipe struct {
 // pipes keeps those that are not in use, until the next but one collection.
 var pipes sync.Pool
 
-// borrow returns an empty pipe.
-func borrow() (*pipe, error) {
+// borrow returns an empty pipe; nil: there are no descriptors for one.
+func borrow() *pipe {
 	if p, ok := pipes.Get().(*pipe); ok {
-		return p, nil
+		return p
 	}
 	var ends [2]int
-	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return nil, os.NewSyscallError("pipe2", err)
+	if unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
+		return nil
 	}
 	_, _ = unix.FcntlInt(uintptr(ends[0]), unix.F_SETPIPE_SZ, pipeSize) // a smaller one works as well, in more steps
 	p := &pipe{read: ends[0], write: ends[1]}
 	p.onReadable, p.onWritable = p.fill, p.empty
 	p.cleanup = runtime.AddCleanup(p, closeBoth, ends)
-	return p, nil
+	return p
 }
 
 func closeBoth(ends [2]int) {
@@ -100,30 +100,30 @@ func splice(from, to uintptr, most int) (int, syscall.Errno) {
 // Splice moves size bytes from one TCP connection to the other inside the kernel,
 // or until one fails: an error is that of the side, and io.EOF as srcErr the end
 // of the source's stream. What was taken from the source when the destination
-// fails is lost, also when it fails because of its deadline. ok is false when
-// there is no pipe to be had; nothing has happened then.
-func Splice(dst, src syscall.RawConn, size int64) (n int64, srcErr, dstErr error, ok bool) {
-	p, err := borrow()
-	if err != nil {
-		return 0, nil, nil, false
+// fails is lost, also when it fails because of its deadline. ErrNoPipe as srcErr
+// says that nothing has happened.
+func Splice(dst, src syscall.RawConn, size int64) (n int64, srcErr, dstErr error) {
+	p := borrow()
+	if p == nil {
+		return 0, ErrNoPipe, nil
 	}
 	defer p.giveBack()
 	for n < size {
 		p.room = int(min(size-n, pipeSize))
 		if err := p.outcome(src.Read(p.onReadable)); err != nil {
-			return n, err, nil, true
+			return n, err, nil
 		}
 		took := p.held
 		if took == 0 {
-			return n, io.EOF, nil, true
+			return n, io.EOF, nil
 		}
 		err := p.outcome(dst.Write(p.onWritable))
 		n += int64(took - p.held)
 		if err != nil {
-			return n, nil, err, true
+			return n, nil, err
 		}
 	}
-	return n, nil, nil, true
+	return n, nil, nil
 }
 
 // outcome is the error of an operation or, if that went well, of its callback.

@@ -8,6 +8,6 @@ import "syscall"
 func CanSplice() bool { return false }
 
 // Splice does nothing: it is for Linux.
-func Splice(syscall.RawConn, syscall.RawConn, int64) (n int64, srcErr, dstErr error, ok bool) {
-	return 0, nil, nil, false
+func Splice(syscall.RawConn, syscall.RawConn, int64) (n int64, srcErr, dstErr error) {
+	return 0, ErrNoPipe, nil
 }
