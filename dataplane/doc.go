@@ -11,6 +11,7 @@
 //	           (limit/shared: rates that all replicas count together, in Redis)
 //	retry      whether a request is tried again, and the budget for it
 //	http1      the wire: parsing, connections, bodies
+//	           (internal/tcp: accepted connections)
 //	upstream   pools, endpoints, balancers, health, connections kept for reuse;
 //	           survives all swaps
 //	proxy      the life of one request, and the reason table

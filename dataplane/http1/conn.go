@@ -228,7 +228,7 @@ type Inline func() (now, until time.Time, again bool)
 // there are bytes: inline may do with them what needs no reading from this
 // connection. When it returns again, AwaitData goes on to wait until the new
 // deadline, which saves the system call that would find nothing to read; else
-// AwaitData returns. Close waits for inline to return.
+// AwaitData returns. Close may wait for inline to return.
 func (c *Conn) AwaitData(deadline time.Time, inline Inline) error {
 	if c.w > c.r {
 		return nil

@@ -70,6 +70,10 @@ func TestASlowReaderGetsAllOfASplicedBodyOrAnError(t *testing.T) {
 // unread, hid the reset from the look at the destination, so the client was
 // blamed and the answer thrown away.
 func TestAFailureToWriteInASpliceIsTheDestinationsThoughItHasSentSomething(t *testing.T) {
+	overTCP(t, aFailureToWriteInASpliceIsTheDestinationsThoughItHasSentSomething)
+}
+
+func aFailureToWriteInASpliceIsTheDestinationsThoughItHasSentSomething(t *testing.T, tcpPipe tcpPipes) {
 	src, from := tcpPipe(t)
 	dst, to := tcpPipe(t)
 	go func() { _, _ = from.Write(make([]byte, 4<<20)) }() // ends with the test
@@ -96,6 +100,10 @@ func TestAFailureToWriteInASpliceIsTheDestinationsThoughItHasSentSomething(t *te
 // The end of the stream that came together with the last request was not seen:
 // its wake-up had been used up by the request's.
 func TestTheEndThatComesWithTheLastRequestIsSeenSoon(t *testing.T) {
+	overTCP(t, theEndThatComesWithTheLastRequestIsSeenSoon)
+}
+
+func theEndThatComesWithTheLastRequestIsSeenSoon(t *testing.T, tcpPipe tcpPipes) {
 	c, far := tcpPipe(t)
 	write(t, far, "GET / HTTP/1.1\r\n\r\n")
 	_ = far.CloseWrite()
@@ -115,6 +123,10 @@ func TestTheEndThatComesWithTheLastRequestIsSeenSoon(t *testing.T) {
 // came before the request was written, and was only found when the deadline
 // passed.
 func TestAnAnswerThatCameBeforeTheRequestIsSeen(t *testing.T) {
+	overTCP(t, anAnswerThatCameBeforeTheRequestIsSeen)
+}
+
+func anAnswerThatCameBeforeTheRequestIsSeen(t *testing.T, tcpPipe tcpPipes) {
 	c, far := tcpPipe(t)
 	write(t, far, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
 	time.Sleep(50 * time.Millisecond) // it has arrived
@@ -128,6 +140,10 @@ func TestAnAnswerThatCameBeforeTheRequestIsSeen(t *testing.T) {
 // written, because the request's head had taken long: the request was never
 // written, and its answer was waited for.
 func TestARoundTripWritesWhateverItsDeadline(t *testing.T) {
+	overTCP(t, aRoundTripWritesWhateverItsDeadline)
+}
+
+func aRoundTripWritesWhateverItsDeadline(t *testing.T, tcpPipe tcpPipes) {
 	c, far := tcpPipe(t)
 	stale := time.Now().Add(-2 * time.Second)
 	sent, err := c.RoundTrip([]byte("GET /"), true, stale, stale.Add(time.Second))
@@ -144,6 +160,10 @@ func TestARoundTripWritesWhateverItsDeadline(t *testing.T) {
 // deadline of the write passed, RoundTrip took that for a read deadline that had
 // passed too soon, and tried again without end and without waiting.
 func TestARequestThatThePeerDoesNotTakeEndsTheRoundTrip(t *testing.T) {
+	overTCP(t, aRequestThatThePeerDoesNotTakeEndsTheRoundTrip)
+}
+
+func aRequestThatThePeerDoesNotTakeEndsTheRoundTrip(t *testing.T, tcpPipe tcpPipes) {
 	wrapped, far := tcpPipe(t)
 	_ = far.SetReadBuffer(16 << 10)
 	c := http1.NewConn(wrapped.NetConn(), 100*time.Millisecond)

@@ -21,7 +21,18 @@ func memPipe(stall time.Duration) (*http1.Conn, *memnet.Conn) {
 	return http1.NewConn(a, stall), b
 }
 
-// tcpPipe is a connection over loopback.
+// tcpPipes makes connections over loopback.
+type tcpPipes func(t testing.TB) (near *http1.Conn, far *net.TCPConn)
+
+// overTCP runs a test with each kind of TCP connection that there is.
+func overTCP(t *testing.T, test func(t *testing.T, tcpPipe tcpPipes)) {
+	t.Run("dialed", func(t *testing.T) { test(t, tcpPipe) })
+	if acceptedPipe != nil {
+		t.Run("accepted", func(t *testing.T) { test(t, acceptedPipe) })
+	}
+}
+
+// tcpPipe is a connection of package net.
 func tcpPipe(t testing.TB) (*http1.Conn, *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -48,7 +59,9 @@ func write(t testing.TB, c io.Writer, s string) {
 	}
 }
 
-func TestAnIdleConnectionHoldsNoBuffer(t *testing.T) {
+func TestAnIdleConnectionHoldsNoBuffer(t *testing.T) { overTCP(t, anIdleConnectionHoldsNoBuffer) }
+
+func anIdleConnectionHoldsNoBuffer(t *testing.T, tcpPipe tcpPipes) {
 	c, far := tcpPipe(t)
 	before := http1.HeldBytes()
 	got := make(chan error, 1)
@@ -243,7 +256,9 @@ func TestRoundTripWritesAndWaitsForTheAnswer(t *testing.T) {
 
 // TestALargeBodyIsSplicedWhole moves a body between two TCP connections inside
 // the kernel and checks every byte, also after what was buffered with the head.
-func TestALargeBodyIsSplicedWhole(t *testing.T) {
+func TestALargeBodyIsSplicedWhole(t *testing.T) { overTCP(t, aLargeBodyIsSplicedWhole) }
+
+func aLargeBodyIsSplicedWhole(t *testing.T, tcpPipe tcpPipes) {
 	const size = 5<<20 + 17
 	for _, untilClose := range []bool{false, true} {
 		src, from := tcpPipe(t)
@@ -307,7 +322,9 @@ func move(t *testing.T, b *http1.Body, dst *http1.Conn) (spliced int64) {
 	return spliced
 }
 
-func TestASpliceSaysWhichSideFailed(t *testing.T) {
+func TestASpliceSaysWhichSideFailed(t *testing.T) { overTCP(t, aSpliceSaysWhichSideFailed) }
+
+func aSpliceSaysWhichSideFailed(t *testing.T, tcpPipe tcpPipes) {
 	src, from := tcpPipe(t)
 	dst, to := tcpPipe(t)
 	var b http1.Body
@@ -345,6 +362,10 @@ func TestASpliceSaysWhichSideFailed(t *testing.T) {
 // A write's deadline was armed before a splice waited for its source: a source
 // that was silent for longer than a peer may stall made the peer look stalled.
 func TestASpliceMayWaitForItsSourceLongerThanAPeerMayStall(t *testing.T) {
+	overTCP(t, aSpliceMayWaitForItsSourceLongerThanAPeerMayStall)
+}
+
+func aSpliceMayWaitForItsSourceLongerThanAPeerMayStall(t *testing.T, tcpPipe tcpPipes) {
 	const stall = 2 * time.Second
 	src, from := tcpPipe(t)
 	wrapped, to := tcpPipe(t)

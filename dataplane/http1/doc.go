@@ -37,6 +37,6 @@
 // Nothing here knows of routes or plans, so a swap of the table touches
 // nothing. A Request, Response, Chunked, Body or Conn belongs to one goroutine at
 // a time, apart from the methods of Conn that say otherwise. Limits and errors
-// are shared and not written to. The package imports the standard library and
+// are shared and not written to. The package imports the standard library,
 // package route.
 package http1

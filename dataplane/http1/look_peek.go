@@ -3,4 +3,4 @@
 package http1
 
 // linkOf cannot see behind bytes that wait.
-func linkOf(fd uintptr) link { return peek(fd).link }
+func linkOf(fd uintptr) link { return unread(fd).link }

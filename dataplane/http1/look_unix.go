@@ -78,25 +78,22 @@ func (c *Conn) look(bytes bool) sight {
 
 func (l *look) see(fd uintptr) {
 	if l.bytes {
-		l.sight = peek(fd)
+		l.sight = unread(fd)
 	} else {
 		l.link = linkOf(fd)
 	}
 }
 
-// peek looks at what can be read without reading it. Bytes hide what is behind
+// unread looks at what can be read without reading it. Bytes hide what is behind
 // them.
-func peek(fd uintptr) sight {
-	var one [1]byte
-	n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+func unread(fd uintptr) sight {
+	n, errno := peek(fd)
 	switch {
-	case n > 0:
+	case n > 0, errno == syscall.EINTR: // not looked at
 		return sight{pending: true}
-	case err == nil:
+	case errno == 0:
 		return sight{link: linkEnded}
-	case err == syscall.EINTR: // not looked at
-		return sight{pending: true}
-	case err == syscall.EAGAIN:
+	case errno == syscall.EAGAIN:
 		return sight{}
 	}
 	return sight{link: linkBroken}

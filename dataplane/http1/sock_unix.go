@@ -4,8 +4,9 @@ package http1
 
 import "syscall"
 
-// recv and send read from and write to a socket that does not block. The race
-// detector follows what is sent through package syscall.
+// recv and send read from and write to a socket that does not block, and peek
+// leaves there what it sees. The race detector follows what is sent through
+// package syscall.
 func recv(fd uintptr, p []byte) (int, syscall.Errno) {
 	n, err := syscall.Read(int(fd), p)
 	return n, errnoOf(err)
@@ -13,6 +14,12 @@ func recv(fd uintptr, p []byte) (int, syscall.Errno) {
 
 func send(fd uintptr, p []byte, _ bool) (int, syscall.Errno) {
 	n, err := syscall.Write(int(fd), p)
+	return n, errnoOf(err)
+}
+
+func peek(fd uintptr) (int, syscall.Errno) {
+	var one [1]byte
+	n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 	return n, errnoOf(err)
 }
 

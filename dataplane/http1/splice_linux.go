@@ -85,12 +85,17 @@ func (p *pipe) empty(fd uintptr) bool {
 	return true
 }
 
-// splice is splice(2) between a socket and a pipe of which neither blocks.
+// splice is splice(2) between a socket and a pipe of which neither blocks, made
+// past the scheduler as recv and send are.
 func splice(from, to, most int) (int, error) {
 	for {
-		n, err := syscall.Splice(from, nil, to, nil, most, unix.SPLICE_F_NONBLOCK)
-		if err != syscall.EINTR { //nolint:errorlint // package syscall does not wrap
-			return max(int(n), 0), err
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(most), unix.SPLICE_F_NONBLOCK)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case syscall.EINTR:
+		default:
+			return 0, errno
 		}
 	}
 }

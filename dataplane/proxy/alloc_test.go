@@ -14,6 +14,7 @@ import (
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/server"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/telemetry"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/upstream"
 )
@@ -46,7 +47,12 @@ func newWire(tb testing.TB, request, response string) *wire {
 // newPlannedWire is newWire with a plan that was changed.
 func newPlannedWire(tb testing.TB, request, response string, change func(*plan.Plan)) *wire {
 	tb.Helper()
-	front, back := listen(tb), listen(tb)
+	back := listen(tb)
+	front, err := server.Listen(tb.Context(), "127.0.0.1:0", false) // whose connections are not of package net
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = front.Close() })
 	go func() {
 		for {
 			c, err := back.Accept()

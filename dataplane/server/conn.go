@@ -110,6 +110,9 @@ func (c *conn) closeIf(state int32) {
 // remote returns the address of the peer, IPv4 as such and without a zone; it
 // is invalid where the network has other addresses.
 func remote(nc net.Conn) netip.AddrPort {
+	if c, ok := nc.(interface{ Peer() netip.AddrPort }); ok {
+		return c.Peer() // which allocates nothing
+	}
 	switch a := nc.RemoteAddr().(type) {
 	case *net.TCPAddr:
 		ap := a.AddrPort()

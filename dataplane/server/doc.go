@@ -11,6 +11,6 @@
 //	conn.go     one connection: who it is of, and whether it is idle
 //	header.go   the PROXY header in front of a connection
 //	refusal.go  what is turned away, and how
-//	drain.go    the end; queue_linux.go: what waits for accept then
+//	drain.go    the end
 //	listen.go   listeners, and what the kernel is told of them
 package server

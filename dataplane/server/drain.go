@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"net"
 	"slices"
 	"time"
 )
@@ -112,8 +113,10 @@ func (s *Server) closeListeners() {
 	listeners := s.listeners
 	s.mu.Unlock()
 	for _, l := range listeners {
-		for _, nc := range lastConnections(l) {
-			s.start(nc)
+		if q, ok := l.(interface{ Last() []net.Conn }); ok { // with a queue that closing would reset
+			for _, nc := range q.Last() {
+				s.start(nc)
+			}
 		}
 		_ = l.Close() // it accepts nothing more either way
 	}

@@ -18,5 +18,9 @@ import (
 func Listen(ctx context.Context, address string, shared bool) (net.Listener, error) {
 	lc := net.ListenConfig{KeepAlive: -1, Control: control(shared)}
 	lc.SetMultipathTCP(false) // its sockets do not hand all options down
-	return lc.Listen(ctx, "tcp", address)
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return cheap(l)
 }

@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/tcp"
 )
 
 // TCP keep-alive of clients' connections: the first probe after a minute of
@@ -41,6 +43,11 @@ func control(shared bool) func(network, address string, c syscall.RawConn) error
 		})
 		return errors.Join(failed, err)
 	}
+}
+
+// cheap returns the listener as one whose connections cost less.
+func cheap(l net.Listener) (net.Listener, error) {
+	return tcp.NewListener(l.(*net.TCPListener))
 }
 
 // Shared reports whether another process listens on a TCP address and shares it.

@@ -6,13 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/internal/tcp"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/server"
 )
 
 // held is a listener whose goroutine is not scheduled before it is closed.
 type held struct {
-	*net.TCPListener
+	*tcp.Listener
 	served, closed chan struct{}
 }
 
@@ -24,7 +25,7 @@ func (l *held) Accept() (net.Conn, error) {
 
 func (l *held) Close() error {
 	close(l.closed)
-	return l.TCPListener.Close()
+	return l.Listener.Close()
 }
 
 func TestConnectionsThatWaitForAcceptAreServedByADrain(t *testing.T) {
@@ -43,7 +44,7 @@ func TestConnectionsThatWaitForAcceptAreServedByADrain(t *testing.T) {
 			_, _ = nc.Write(request[:])
 		}
 	}), server.Config{})
-	h := &held{l.(*net.TCPListener), make(chan struct{}), make(chan struct{})}
+	h := &held{l.(*tcp.Listener), make(chan struct{}), make(chan struct{})}
 	go s.Serve(h)
 	<-h.served
 	clients := make([]net.Conn, 50)

@@ -37,11 +37,12 @@ var rules = []rule{
 		external: []string{"github.com/cespare/xxhash/v2", "google.golang.org/protobuf/encoding/protowire"}},
 	{path: "dataplane/proxy", local: []string{"dataplane/plan", "dataplane/route", "dataplane/upstream", "dataplane/http1", "dataplane/retry", "dataplane/limit"}, external: []string{"github.com/go-logr/logr"}},
 	{path: "dataplane/proxyproto"},
-	{path: "dataplane/server", local: []string{"dataplane/proxy", "dataplane/http1", "dataplane/proxyproto"},
+	{path: "dataplane/server", local: []string{"dataplane/proxy", "dataplane/internal/tcp", "dataplane/http1", "dataplane/proxyproto"},
 		external: []string{"github.com/go-logr/logr", "golang.org/x/sys/unix"}},
 	{path: "dataplane/telemetry", local: []string{"dataplane/plan", "dataplane/proxy", "dataplane/retry"}, external: []string{"github.com/prometheus", "github.com/go-logr/logr"}},
 	{path: "dataplane/admin", local: []string{"dataplane/plan", "dataplane/proxy"}, external: []string{"github.com/go-logr/logr"}},
 	{path: "dataplane/internal/memnet"},
+	{path: "dataplane/internal/tcp", external: []string{"golang.org/x/sys/unix"}},
 	{path: "dataplane", local: []string{"dataplane/..."}, external: []string{"github.com/go-logr/logr"}},
 
 	{path: "controllers/translate", local: []string{"api/...", "dataplane/plan", "dataplane/route"}, external: []string{"k8s.io", "sigs.k8s.io"}},
