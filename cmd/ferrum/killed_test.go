@@ -118,8 +118,11 @@ func askOnce(c *http.Client, url, host, want string) error {
 	}
 	defer res.Body.Close()
 	got, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != 200 || string(got) != want {
-		return fmt.Errorf("got %d %q, %v", res.StatusCode, got, err)
+	if err != nil {
+		return err
+	}
+	if res.StatusCode != 200 || string(got) != want {
+		return fmt.Errorf("got %d %q", res.StatusCode, got)
 	}
 	return nil
 }

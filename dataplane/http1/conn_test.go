@@ -67,10 +67,10 @@ func anIdleConnectionHoldsNoBuffer(t *testing.T, tcpPipe tcpPipes) {
 	got := make(chan error, 1)
 	go func() { got <- c.AwaitData(time.Now().Add(time.Minute), nil) }()
 	// It may hold a buffer while it looks, which it begins to do sooner or later.
-	for clear, deadline := 0, time.Now().Add(20*time.Second); clear < 100; time.Sleep(100 * time.Microsecond) {
+	for rests, deadline := 0, time.Now().Add(20*time.Second); rests < 100; time.Sleep(100 * time.Microsecond) {
 		held := http1.HeldBytes() - before
-		if clear++; held != 0 {
-			clear = 0
+		if rests++; held != 0 {
+			rests = 0
 		}
 		if held > 4<<10 || time.Now().After(deadline) {
 			t.Fatalf("%d bytes are held while nothing comes", held)

@@ -2,7 +2,8 @@ package http1
 
 import "errors"
 
-// ErrHeld: see Limits.MaxHeld.
+// ErrHeld is for heads that are not complete while buffers hold more than
+// Limits.MaxHeld.
 var ErrHeld = errors.New("http1: too many bytes in buffers")
 
 // Limits bound a head. A field that is not positive means that of

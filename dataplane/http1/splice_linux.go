@@ -69,7 +69,7 @@ func (p *pipe) giveBack() {
 // fill takes bytes from the source. It is the callback of RawConn.Read.
 func (p *pipe) fill(fd uintptr) bool {
 	p.held, p.err = splice(int(fd), p.write, p.want)
-	return p.err != syscall.EAGAIN //nolint:errorlint // of the socket, as the pipe is empty; splice does not wrap
+	return p.err != syscall.EAGAIN // of the socket, as the pipe is empty
 }
 
 // empty gives the destination what is in the pipe. It is the callback of
@@ -78,7 +78,7 @@ func (p *pipe) empty(fd uintptr) bool {
 	for p.held > 0 {
 		var n int
 		if n, p.err = splice(p.read, int(fd), p.held); p.err != nil {
-			return p.err != syscall.EAGAIN //nolint:errorlint // as above
+			return p.err != syscall.EAGAIN
 		}
 		p.held -= n
 	}

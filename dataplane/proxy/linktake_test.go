@@ -220,10 +220,9 @@ func TestAClientWhoseLinkFailsWhileItWaitsIsGone(t *testing.T) {
 			c := b.dial()
 			c.send("GET / HTTP/1.1\r\n" + shopHost + "\r\n\r\n")
 			synctest.Wait()
-			switch f {
-			case resets:
+			if f == resets {
 				c.Reset()
-			case halfCloses:
+			} else if f == halfCloses {
 				_ = c.CloseWrite()
 			}
 			time.Sleep(6 * time.Second)
