@@ -109,7 +109,6 @@ func TestTheSchemaRefusesWrongValues(t *testing.T) {
 		{"rbac.scope=Namespaced", "needs watchNamespaces"},
 		{"podDisruptionBudget.maxUnavailable=null", "needs maxUnavailable or minAvailable"},
 		{"service.ipFamilies={IPv5}", "ipFamilies"},
-		{"hostNetwork=true,hostPort=80", "leave hostPort empty"},
 		{"kind=DaemonSet,hostPort=80,updateStrategy.rollingUpdate.maxSurge=1", "cannot have maxSurge"},
 	} {
 		_, err := helm(t, "template", "x", chart, "--set", c.set)

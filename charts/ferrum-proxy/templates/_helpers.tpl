@@ -32,8 +32,8 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 
 {{/* Labels of the Pod of `helm test`. */}}
 {{- define "ferrum.testSelector" -}}
-app.kubernetes.io/name: {{ include "ferrum.name" . }}-test
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ printf "%s-test" (include "ferrum.name" .) | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "ferrum.labels" -}}
@@ -143,7 +143,8 @@ counted by the kubelet, then all that the process waits for, and a margin.
 {{- $delay := include "ferrum.seconds" (dig "drain" "delay" "5s" .Values.config) -}}
 {{- $timeout := include "ferrum.seconds" (dig "drain" "timeout" "30s" .Values.config) -}}
 {{- $upgraded := include "ferrum.seconds" (dig "drain" "upgradedTimeout" "60s" .Values.config) -}}
-{{- $sleep := dig "preStop" "sleep" "seconds" 0 .Values.lifecycle -}}
+{{- $hook := default dict .Values.lifecycle.preStop -}}
+{{- $sleep := default 0 (default dict $hook.sleep).seconds -}}
 {{- add (int $sleep) (int $delay) (max (int $timeout) (int $upgraded)) 10 -}}
 {{- end -}}
 {{- end -}}
