@@ -158,8 +158,8 @@ func (ex *exchange) looked(deadline time.Time, late Reason) Reason {
 }
 
 // clientLeft reports whether the client has gone. One that says that it sends no
-// more counts as gone, save while its body is on its way: what it sent last is
-// behind that, and found by the upload.
+// more counts as gone, save while its body is being read: its end is behind that,
+// and found by the upload.
 func (ex *exchange) clientLeft() bool {
 	sending := ex.uploading && !ex.bodyRead.Load()
 	if !ex.uploading { // else the upload has the body

@@ -392,12 +392,12 @@ func TestAnEndpointIsNotBlamedForWhatTheProxyIsOutOf(t *testing.T) {
 }
 
 // A client that had said the end of its body, and of all that it sends, was taken
-// to be gone while the endpoint was slow to take the body.
+// to be gone while the body waited to be read, because the endpoint was slow to take it.
 func TestAClientThatSendsNoMoreWaitsForItsBodyToBeTaken(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
-		const size = 3 * memnet.BufferSize / 2
+		const step, size = 4 << 10, 3 * memnet.BufferSize / 2
 		b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
-			time.Sleep(5 * time.Second)
+			time.Sleep(5500 * time.Millisecond) // between two looks at the client
 			if req, err := http.ReadRequest(r); err == nil {
 				n, _ := io.Copy(io.Discard, req.Body)
 				_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n%d", n)
@@ -405,7 +405,11 @@ func TestAClientThatSendsNoMoreWaitsForItsBodyToBeTaken(t *testing.T) {
 		})
 		b.apply(onePool(backendAddr))
 		c := b.dial()
-		c.send(fmt.Sprintf("POST / HTTP/1.1\r\n%s\r\nContent-Length: %d\r\n\r\n%s", shopHost, size, strings.Repeat("x", size)))
+		c.send(fmt.Sprintf("POST / HTTP/1.1\r\n%s\r\nContent-Length: %d\r\n\r\n", shopHost, size))
+		for range size / step { // each is read before the next, until the endpoint's connection is full
+			synctest.Wait()
+			c.send(strings.Repeat("x", step))
+		}
 		_ = c.CloseWrite()
 		if a := c.read("POST"); a.StatusCode != 200 || a.body != fmt.Sprint(size) {
 			t.Errorf("%d %q, %s", a.StatusCode, a.body, b.sink.last(t).Reason)
