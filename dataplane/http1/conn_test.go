@@ -322,6 +322,41 @@ func move(t *testing.T, b *http1.Body, dst *http1.Conn) (spliced int64) {
 	return spliced
 }
 
+// A splice went on until it had its 128 KiB, or its deadline. A tunnel that had a
+// byte now and then in one direction was cut as silent, because nobody knew of them.
+func TestASpliceComesBackWithTheLittleThatThereIs(t *testing.T) {
+	overTCP(t, aSpliceComesBackWithTheLittleThatThereIs)
+}
+
+func aSpliceComesBackWithTheLittleThatThereIs(t *testing.T, tcpPipe tcpPipes) {
+	src, from := tcpPipe(t)
+	dst, _ := tcpPipe(t)
+	var b http1.Body
+	b.Reset(src, http1.UntilClose, false, false, 0)
+	if !b.CanSplice(dst) {
+		return // not on this system
+	}
+	write(t, from, "x")
+	got := make(chan int64, 1)
+	go func() {
+		n, srcErr, dstErr := b.Splice(dst, time.Time{})
+		if srcErr != nil || dstErr != nil {
+			t.Error(srcErr, dstErr)
+		}
+		got <- n
+	}()
+	select {
+	case n := <-got:
+		if n != 1 {
+			t.Errorf("%d bytes", n)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it goes on for more")
+		_ = src.Close()
+		<-got
+	}
+}
+
 func TestASpliceSaysWhichSideFailed(t *testing.T) { overTCP(t, aSpliceSaysWhichSideFailed) }
 
 func aSpliceSaysWhichSideFailed(t *testing.T, tcpPipe tcpPipes) {

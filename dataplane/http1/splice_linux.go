@@ -13,6 +13,19 @@ import (
 
 const splices = true
 
+// spliceLook is how long a splice goes on for more once it has moved something, at
+// most: the caller has to know when bytes passed last.
+const spliceLook = time.Second
+
+// lookBefore is when a splice that has moved something now comes back: well before
+// the deadline, which tells how soon it matters.
+func lookBefore(deadline, now time.Time) time.Time {
+	if deadline.IsZero() {
+		return now.Add(spliceLook)
+	}
+	return now.Add(min(spliceLook, deadline.Sub(now)/4))
+}
+
 // pipeSize is asked for as the size of a pipe in bytes. The kernel fills a page
 // of it with one piece of a packet, however short.
 const pipeSize = 1 << 20
@@ -119,7 +132,11 @@ func (b *Body) splice(dst *Conn, deadline time.Time) (n int64, srcErr, dstErr er
 		case err != nil:
 			return n, b.readFailed(err), nil
 		}
-		sent, err := dst.emptyPipe(p, time.Now())
+		now := time.Now()
+		if n == 0 {
+			deadline = lookBefore(deadline, now)
+		}
+		sent, err := dst.emptyPipe(p, now)
 		n += int64(sent)
 		b.advance(int64(sent))
 		if err != nil {

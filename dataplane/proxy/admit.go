@@ -71,7 +71,7 @@ func (ex *exchange) enterPool(l *leg) Reason {
 		return ReasonOK
 	}
 	until, late := ex.sooner(ex.deadline, ReasonRequestTimeout)
-	admission := b.Enter(ex.now, until, ex.c.Alive)
+	admission := b.Enter(ex.now, until, func() bool { return !ex.clientLeft() })
 	ex.now = time.Now()
 	switch admission {
 	case limit.Admitted:

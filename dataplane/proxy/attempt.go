@@ -103,11 +103,11 @@ func (ex *exchange) sooner(until time.Time, late Reason) (time.Time, Reason) {
 }
 
 // totalEnd is when the policy's total timeout passes; zero: never. While the
-// client sends the body to the first attempt nothing can be tried again sooner for
-// cutting that: the timeout counts from the end of the body, and not at all for one
-// that was not kept.
+// client sends the body to the first endpoint that takes it nothing can be tried
+// again sooner for cutting that: the timeout counts from the end of the body, and
+// not at all for one that was not kept.
 func (ex *exchange) totalEnd() time.Time {
-	if ex.total.IsZero() || ex.attempts > 1 || !ex.uploading {
+	if ex.total.IsZero() || ex.spent > 0 || !ex.uploading {
 		return ex.total
 	}
 	end := ex.uploadEnd.Load()

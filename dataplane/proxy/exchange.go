@@ -158,12 +158,12 @@ func (ex *exchange) looked(deadline time.Time, late Reason) Reason {
 }
 
 // clientLeft reports whether the client has gone. One that says that it sends no
-// more counts as gone, save while its body is being read: its end is behind that,
-// and found by the upload.
+// more counts as gone, save while its body is not read: its end is behind that, and
+// found by the upload.
 func (ex *exchange) clientLeft() bool {
 	sending := ex.uploading && !ex.bodyRead.Load()
 	if !ex.uploading { // else the upload has the body
-		sending = !ex.sentAt.IsZero() && !ex.reqBody.Done()
+		sending = !ex.reqBody.Done()
 	}
 	switch {
 	case ex.inLane: // of which the race looks

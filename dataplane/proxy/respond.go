@@ -119,6 +119,7 @@ func (ex *exchange) stream(encode bool) Reason {
 		return ReasonOK
 	}
 	ex.noteStream(ex.res.Fields)
+	ex.now = time.Now() // what was written may have had to wait
 	for moved := ex.now; !b.Done(); {
 		until, _ := ex.idleUntil(moved, ex.rule.timeouts.ResponseBodyIdle, ReasonResponseBodyTimeout)
 		var n int64

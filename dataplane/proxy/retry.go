@@ -74,7 +74,7 @@ func (ex *exchange) forward() Reason {
 			return reason
 		}
 		ex.leave(reason, f, again.Action)
-		if f.sent == retry.SentNone && !ex.inLane && !ex.c.Alive() {
+		if f.sent == retry.SentNone && ex.now.Sub(ex.began) >= clientCheck && ex.clientLeft() {
 			return ReasonClientGone // while an endpoint did not let itself be connected to, say
 		}
 		if reason = ex.pause(again.At); reason != ReasonOK {
@@ -116,7 +116,7 @@ func (ex *exchange) decide(p *plan.Retry, f failure, reason Reason) (retry.Decis
 		Retries: ex.spent, Unsent: ex.unsent, Connect: ex.rule.timeouts.Connect, Fresh: ex.fresh,
 		Untried: ex.leg.pool.HasAnother(&ex.tried), Random: rand.Uint64(),
 	}
-	ex.totalEnd() // moves it behind the upload
+	ex.totalEnd() // moves it behind an upload that has ended
 	s.Deadline = ex.deadline
 	if s.Deadline.IsZero() || !ex.total.IsZero() && ex.total.Before(s.Deadline) {
 		s.Deadline = ex.total

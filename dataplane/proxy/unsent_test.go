@@ -167,6 +167,7 @@ func TestAClientThatHasGoneIsConnectedForNoMore(t *testing.T) {
 
 // A PUT of a client with a slow link was cut after the total timeout of the policy,
 // though its first attempt was under way and its body too large to be sent again.
+// When that was mended, it was cut still if an endpoint had refused it before.
 func TestASlowUploadIsNotCutByTheTotalTimeoutOfRetries(t *testing.T) {
 	for name, pieces := range map[string]int{"kept": 10, "too large to be kept": 200} {
 		t.Run(name, func(t *testing.T) {
@@ -176,8 +177,8 @@ func TestASlowUploadIsNotCutByTheTotalTimeoutOfRetries(t *testing.T) {
 					time.Sleep(4 * time.Second) // it has 5
 					fmt.Fprint(w, n, err)
 				})
-				b.httpBackend("10.0.0.2:8080", func(http.ResponseWriter, *http.Request) { t.Error("it was sent again") })
-				b.apply(retrying([]string{backendAddr, "10.0.0.2:8080"}, func(r *plan.Rule, _ *plan.Policy) {
+				b.httpBackend("10.0.0.3:8080", func(http.ResponseWriter, *http.Request) { t.Error("it was sent again") })
+				b.apply(retrying([]string{"10.0.0.2:8080", backendAddr, "10.0.0.3:8080"}, func(r *plan.Rule, _ *plan.Policy) {
 					r.Retry.Methods = plan.RetryIdempotent
 				}))
 				c := b.dial()
@@ -195,4 +196,26 @@ func TestASlowUploadIsNotCutByTheTotalTimeoutOfRetries(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A client that had sent its request whole, and said that it sends no more, got no
+// answer when the first endpoint refused the connection.
+func TestAHalfClosedClientIsAnsweredThoughAnEndpointRefuses(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.httpBackend(backendAddr, func(w http.ResponseWriter, r *http.Request) {
+			n, err := io.Copy(io.Discard, r.Body)
+			fmt.Fprint(w, n, err)
+		})
+		b.apply(edit(onePool("10.0.0.2:8080", backendAddr), func(_ *plan.Rule, p *plan.Policy) {
+			p.LoadBalancing.Balancer = plan.FirstHealthy
+		}))
+		for method, size := range map[string]int{"PUT": 20000, "GET": 0} {
+			c := b.dial()
+			c.send(fmt.Sprintf("%s / HTTP/1.1\r\n%s\r\nContent-Length: %d\r\n\r\n%s", method, shopHost, size, strings.Repeat("x", size)))
+			_ = c.CloseWrite()
+			if a := c.read(method); a.StatusCode != 200 || a.body != fmt.Sprint(size, nil) {
+				t.Errorf("%s: %d %q", method, a.StatusCode, a.body)
+			}
+		}
+	})
 }
