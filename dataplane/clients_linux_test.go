@@ -2,7 +2,6 @@ package dataplane_test
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -45,16 +44,7 @@ func tcpEngine(t *testing.T, clients proxy.ClientLimits, edit func(*plan.Rule), 
 	if err := e.Apply(p); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	soon(t, "it listens", func() bool { return e.Ready() == nil })
+	t.Cleanup(runEngine(t, e))
 	return e.Addr("http").String()
 }
 

@@ -53,16 +53,7 @@ func replicate(t *testing.T, redis string) *replicated {
 		if err := e.Apply(limitedPlan(backend)); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- e.Run(ctx) }()
-		t.Cleanup(func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		})
-		soon(t, "it listens", func() bool { return e.Ready() == nil })
+		t.Cleanup(runEngine(t, e))
 		r.engines = append(r.engines, e)
 	}
 	return r

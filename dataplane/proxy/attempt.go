@@ -138,9 +138,10 @@ func (ex *exchange) exchangeHeads(reused bool) (Reason, failure) {
 	var err error
 	whole := ex.reqBody.Done() && !ex.keep.holds()
 	ex.sentAt = ex.now
-	ex.up.WriteBy(ex.headTick())
+	tick := ex.headTick()
+	ex.up.WriteBy(tick)
 	if whole {
-		sent, err = ex.up.RoundTrip(ex.out, reused, ex.now, ex.headTick())
+		sent, err = ex.up.RoundTrip(ex.out, reused, ex.now, tick)
 	} else {
 		sent, err = ex.up.Send(ex.out, reused, ex.now)
 	}
