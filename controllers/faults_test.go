@@ -183,10 +183,10 @@ func TestNoFaultOfTheAPIServerShrinksATable(t *testing.T) {
 func outlasts(t *testing.T, do fault) {
 	s := kubetest.Shared(t)
 	c, ns := s.Client(t), s.Namespace(t, nil)
-	var w wire
+	var w kubetest.Wire
 	var f faulty
 	cfg := s.Config()
-	cfg.Dial = w.dial
+	cfg.Dial = w.Dial
 	cfg.Wrap(f.wrap)
 	r := run(t, cfg, ns, "a")
 	create(t, c, newClass(ns))
@@ -210,8 +210,8 @@ func outlasts(t *testing.T, do fault) {
 	before, _ := r.all()
 
 	f.set(do)
-	w.cut() // all watches
-	w.mend()
+	w.Cut() // all watches
+	w.Mend()
 	eventually(t, func(context.Context) error {
 		if n := f.count(); n < 3*len(watched) {
 			return fmt.Errorf("%d lists and watches", n)

@@ -101,9 +101,9 @@ func TestLosingTheLeaseStopsWritesAndNothingElse(t *testing.T) {
 func TestAnOutageOfTheAPIServerChangesNothingAndEndsByItself(t *testing.T) {
 	s := kubetest.Start(t)
 	c, ns := s.Client(t), s.Namespace(t, nil)
-	var w wire
+	var w kubetest.Wire
 	cfg := s.Config()
-	cfg.Dial = w.dial
+	cfg.Dial = w.Dial
 	r := run(t, cfg, ns, "a")
 	service, slice := newBackend(ns, "web", "10.0.0.1")
 	route := newRoute(ns, "web", host(ns, "a"), "web")
@@ -112,9 +112,9 @@ func TestAnOutageOfTheAPIServerChangesNothingAndEndsByItself(t *testing.T) {
 	settled(t, r)
 	before, _ := r.all()
 
-	w.cut() // or the API server would take a minute to see its watches off
+	w.Cut() // or the API server would take a minute to see its watches off
 	s.StopAPI(t)
-	w.mend()
+	w.Mend()
 	leads(t, r, 0) // the Lease could not be renewed for RenewDeadline
 	eventually(t, func(context.Context) error {
 		for _, kind := range []string{"ProxyRoute", "BackendPolicy", "ProxyClass", "Service", "EndpointSlice", "Namespace", "ReferenceGrant"} {

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -25,36 +24,6 @@ import (
 	"github.com/ferrum-proxy/ferrum-proxy/hack/kube/kubetest"
 )
 
-// wire is a network that can be cut between one client and everything else.
-type wire struct {
-	mu    sync.Mutex
-	isCut bool
-	conns []net.Conn
-}
-
-func (w *wire) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.isCut {
-		return nil, errors.New("the wire is cut")
-	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
-	if err == nil {
-		w.conns = append(w.conns, conn)
-	}
-	return conn, err
-}
-
-func (w *wire) set(isCut bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.isCut = isCut
-	for _, c := range w.conns {
-		_ = c.Close()
-	}
-	w.conns = nil
-}
-
 // fleet is replicas that know each other by the EndpointSlice of the Service
 // "ferrum" in the namespace "default".
 type fleet struct {
@@ -65,7 +34,7 @@ type fleet struct {
 
 	mu       sync.Mutex
 	replicas []*replica
-	wires    []*wire // of each to the API server
+	wires    []*kubetest.Wire // of each to the API server
 }
 
 // countedPeers counts what is asked.
@@ -129,9 +98,9 @@ func startFleet(t *testing.T, s *kubetest.Server, b *backends, n int) *fleet {
 	}
 	create(t, f.client, f.slice)
 	for i := range n {
-		w := &wire{}
+		w := &kubetest.Wire{}
 		cfg := s.Config()
-		cfg.Dial = w.dial
+		cfg.Dial = w.Dial
 		r := start(t, cfg, b, func(d *dataplane.Config, o *controllers.Options) {
 			d.Admin = "127.0.0.1:0"
 			o.ReplicasOf = types.NamespacedName{Namespace: "default", Name: "ferrum"}
@@ -248,7 +217,7 @@ func TestAReplicaThatIsCutOffIsNamedUntilItServesAgain(t *testing.T) {
 	t.Parallel()
 	f, _, shop := servingFleet(t)
 
-	f.wires[2].set(true)
+	f.wires[2].Cut()
 	f.edit(shop, "/edited")
 	want := fmt.Sprintf("behind: ferrum-2 (%s) serves generation %d", podAddr(2), shop.Generation-1)
 	isBehind := func() error {
@@ -272,7 +241,7 @@ func TestAReplicaThatIsCutOffIsNamedUntilItServesAgain(t *testing.T) {
 	if c := shop.Status.Replicas; c == nil || c.Programmed != 2 || c.Total != 3 {
 		t.Errorf("status.replicas %+v", c)
 	}
-	f.wires[2].set(false)
+	f.wires[2].Mend()
 	programmed(t, f.client, shop)
 	f.eachServes(shop, f.replicas)
 }
