@@ -77,19 +77,12 @@ func (p *Pool) another(m *members, t int64, ask *Ask) *Endpoint {
 			}
 		}
 		return nil
-	case plan.RoundRobin:
-		for range m.open {
-			if e := m.open[(p.turn.Add(1)-1)%uint64(len(m.open))]; !ask.Tried.Has(e) {
-				return e
-			}
-		}
-		return drawUntried(m.open, ask.Tried, nil) // others took the turns meanwhile
 	case plan.ConsistentHash:
 		if ask.Keyed && p.HasAnother(ask.Tried) {
 			return p.byKey(m, t, ask)
 		}
 		return drawUntried(m.open, ask.Tried, nil)
-	case plan.Random:
+	case plan.Random, plan.RoundRobin: // a retry takes no turn: those are for first tries
 		return drawUntried(m.open, ask.Tried, nil)
 	default:
 		return p.betterUntried(m.open, t, ask.Tried)

@@ -69,6 +69,28 @@ func TestTheRetriesOfOneEndpointAreSpreadOverTheOthers(t *testing.T) {
 	}
 }
 
+// Retries took turns: with two endpoints of which one failed, the retry took that
+// of the good one, so that every request of a quiet client began at the bad one and
+// was sent twice.
+func TestRetriesTakeNoTurnsOfRoundRobin(t *testing.T) {
+	p := pool(t, keyWith(plan.RoundRobin), 2)
+	bad, first := p.Endpoints()[0], 0
+	for range 100 {
+		var tried upstream.Tried
+		turn := p.Take(upstream.Ask{Now: time.Now(), Tried: &tried})
+		if turn.Endpoint == bad {
+			first++
+			tried.Add(bad)
+			done(&turn)
+			turn = p.Take(upstream.Ask{Now: time.Now(), Tried: &tried})
+		}
+		done(&turn)
+	}
+	if first != 50 {
+		t.Errorf("%d of 100 requests went to the bad one of two endpoints first", first)
+	}
+}
+
 func TestARetryGoesToTheLessBusyOfTwo(t *testing.T) {
 	p := pool(t, keyWith(plan.LeastRequest), 3)
 	var held []upstream.Turn
