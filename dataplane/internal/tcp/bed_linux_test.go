@@ -69,7 +69,7 @@ func wantPolled(t testing.TB, c *tcp.Conn) {
 	t.Helper()
 	raw, _ := c.SyscallConn()
 	calls := 0
-	if err := raw.Read(func(uintptr) bool { calls++; return calls > 1 }); err != nil {
+	if err := raw.Read(func(uintptr) bool { calls++; return calls > 2 }); err != nil {
 		t.Fatal(err)
 	}
 	if !c.Polled() {

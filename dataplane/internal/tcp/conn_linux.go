@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -213,7 +214,10 @@ func (r *rawConn) Control(f func(fd uintptr)) error {
 }
 
 // try calls f on the bare descriptor and returns nil when it is done with that;
-// else how it is to go on, as a polled one.
+// else how it is to go on, as a polled one. A read is tried twice, and others go
+// first in between: a request that is not there when its connection is accepted is
+// on its way as a rule, and there by then if the process is busy, which is when it
+// counts.
 func (c *Conn) try(by *moment, f func(fd uintptr) bool) (*polled, error) {
 	if p := c.polled.Load(); p != nil {
 		return p, nil
@@ -227,6 +231,12 @@ func (c *Conn) try(by *moment, f func(fd uintptr) bool) (*polled, error) {
 	}
 	if f(uintptr(c.fd)) {
 		return nil, nil
+	}
+	if by == &c.readBy {
+		runtime.Gosched()
+		if !c.closed() && f(uintptr(c.fd)) {
+			return nil, nil
+		}
 	}
 	return c.poll()
 }

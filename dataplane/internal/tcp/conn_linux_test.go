@@ -51,6 +51,24 @@ func TestAConnectionThatIsAnsweredAtOnceIsNeverPolled(t *testing.T) {
 	}
 }
 
+func TestARequestThatComesRightAfterItsConnectionDoesNotPollIt(t *testing.T) {
+	c, client := pair(t, false)
+	raw, _ := c.SyscallConn()
+	var got []byte
+	err := raw.Read(func(fd uintptr) bool {
+		if got == nil {
+			got = make([]byte, len(request))
+			_, _ = io.WriteString(client, request) // which the next look finds: loopback does not delay
+			return false
+		}
+		_, err := unix.Read(int(fd), got)
+		return err == nil
+	})
+	if err != nil || string(got) != request || c.Polled() {
+		t.Errorf("%v, %q, polled: %t", err, got, c.Polled())
+	}
+}
+
 func TestARequestThatComesLaterIsWaitedFor(t *testing.T) {
 	nc, client := pair(t, false)
 	c := http1.NewConn(nc, time.Minute)
