@@ -90,7 +90,7 @@ func (r *race) start() *lane {
 	x.leg, x.class, x.fresh, x.inLane = ex.leg, ex.class, ex.fresh, true
 	x.req.Minor, x.req.Expect100 = ex.req.Minor, ex.req.Expect100 // what interim goes by
 	x.reqBody.Reset(nil, 0, false, false, 0)
-	x.out = append(x.out[:0], ex.out...)
+	x.setOut(append(x.out[:0], ex.out...))
 	x.turn, ex.turn = ex.turn, upstream.Turn{}
 	x.inPool, ex.inPool = ex.inPool, nil
 	l := &lane{ex: x, settled: r.settled, trial: x.turn.Trial()}

@@ -207,6 +207,26 @@ const (
 	maxKeptOut = 16 << 10
 )
 
+// setOut makes out, which has grown from ex.out, what is written next. It may be as
+// large as a head and a piece of a body. What it is larger than smallOut counts
+// against Config.MaxBufferBytes; the rest is, like the exchange, the same for every
+// request, and there are no more of them than three for a connection.
+func (ex *exchange) setOut(out []byte) {
+	ex.out = out
+	if more := int64(cap(out)-smallOut) - ex.outHeld; more != 0 {
+		ex.outHeld += more
+		http1.Hold(more)
+	}
+}
+
+// releaseOut is for an exchange whose request has ended.
+func (ex *exchange) releaseOut() {
+	if ex.outHeld != 0 {
+		http1.Hold(-ex.outHeld)
+		ex.outHeld = 0
+	}
+}
+
 // newExchange is the exchange of one request at a time; they are pooled.
 func newExchange(p *Proxy) *exchange {
 	ex := &exchange{p: p, uploaded: make(chan struct{}, 1)}
