@@ -388,6 +388,13 @@ func (x *chaos) verdict(held int64) {
 			}
 		}
 	}
+	for _, pool := range x.reg.Pools() {
+		for _, e := range pool.Endpoints() {
+			if v := pool.View(e, time.Now()); v.State == "probing" {
+				t.Errorf("%s of %s: %s since %v", e.Addr, pool.Key.Service, v.Why, time.Since(v.Since))
+			}
+		}
+	}
 	p.Routes, p.Pools = nil, nil
 	x.change(p) // closes what is idle
 	synctest.Wait()
