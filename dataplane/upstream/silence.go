@@ -15,6 +15,10 @@ const suspectAfter = 3
 // an answer since the witness went on, the others would not have had one either:
 // each counts as what it would have been.
 //
+// Envoy counts each try that it hedges as a timeout of its host, at once and whatever
+// comes later (hedge_on_per_try_timeout; router.cc, onSoftPerTryTimeout), and so
+// ejects those that are only slow.
+//
 //	answering --overtaken, more than suspectAfter in a row--> suspected
 //	    ^                                                        |
 //	    | any answer                                             | the witness times out:
