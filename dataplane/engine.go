@@ -266,6 +266,8 @@ func (e *Engine) registerMetrics() {
 		func() float64 { return float64(e.proxy.Replicas()) })
 	e.telemetry.RegisterGauge("ferrum_retry_buffer_bytes", "Bytes of memory for request bodies that are kept to be sent again.",
 		func() float64 { used, _, _ := e.proxy.KeptBytes(); return float64(used) })
+	e.telemetry.RegisterGauge("ferrum_rate_limit_keys", "Keys that all rate limits together have room for, beside the first 64 of each.",
+		func() float64 { return float64(e.proxy.RateKeys()) })
 	if e.shared != nil {
 		e.registerShared(&e.shared.Stats)
 	}

@@ -55,6 +55,10 @@ func (b *buffer) free() {
 	b.pool.Put(b)
 }
 
+// Hold counts n more bytes as held, in a buffer that whoever serves a connection
+// has beside it; less when n is negative. It may be called from any goroutine.
+func Hold(n int64) { heldBytes.Add(n) }
+
 // HeldBytes returns the number of bytes in buffers that connections hold at
-// this moment. It may be called from any goroutine.
+// this moment, with those of Hold. It may be called from any goroutine.
 func HeldBytes() int64 { return heldBytes.Load() }

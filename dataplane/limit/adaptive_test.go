@@ -136,6 +136,25 @@ func TestAStepInLatencyHalvesTheLimitSoonAndItRecovers(t *testing.T) {
 	}
 }
 
+// A pool that hangs brings the limit to its least, or makes a base of minutes, with
+// windows as long.
+func TestTheLimitComesBackSoonAfterAPoolHung(t *testing.T) {
+	for _, hang := range []time.Duration{5 * time.Second, 30 * time.Second, time.Minute} {
+		a, s := NewAdaptive(plan.AdaptiveConcurrency{MinRequests: 1, MaxRequests: 1000}, noon), newServer(50, 10*time.Millisecond)
+		s.run(a, always, 20*time.Second)
+		s.service = hang
+		s.run(a, always, 10*time.Minute)
+		s.service, s.free, s.way, s.inside = 10*time.Millisecond, nil, nil, 0 // they have timed out
+		if after, _ := s.run(a, always, 4*time.Second); after < 0.8*50 {
+			t.Errorf("after %v: seconds later the limit is %.0f", hang, after)
+		}
+		s.run(a, always, 20*time.Second)
+		if l := a.Limit(); l < 40 || l > 100 {
+			t.Errorf("after %v: at last it is %d", hang, l)
+		}
+	}
+}
+
 func TestALatencyThatIsHigherForGoodBecomesTheBase(t *testing.T) {
 	a, s := adaptive(), newServer(20, 10*time.Millisecond)
 	s.run(a, always, 20*time.Second)

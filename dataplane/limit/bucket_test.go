@@ -72,7 +72,7 @@ func FuzzKeyed(f *testing.F) {
 	f.Add(uint16(1000), uint8(200), []byte("abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"))
 	f.Fuzz(func(t *testing.T, perSecond uint16, burst uint8, what []byte) {
 		rate := Rate{Count: uint32(perSecond), Period: time.Second, Burst: uint32(burst)}
-		k := NewKeyed(rate, ways, noon)
+		k := NewKeyed(rate, ways, NewKeyBudget(0, noon))
 		passed := map[byte][]time.Duration{}
 		var all []time.Duration
 		var at time.Duration
@@ -109,9 +109,39 @@ func checkRate(t *testing.T, r Rate, buckets int, times []time.Duration) {
 	}
 }
 
+// FuzzKeyedResize holds the bound of each key while its filter comes to more keys
+// and to fewer again.
+func FuzzKeyedResize(f *testing.F) {
+	f.Add(uint16(100), uint8(5), []byte("abababaccca\xff\xffbabadefghijklmnopqrstuvwxyz\x01\x02a\x03a"))
+	f.Add(uint16(3), uint8(1), []byte("abcdefghijklmnopqrstuvwxyz0abcdefghijklmnopqrstuvwxyz3abcdefghijklmnopqrstuvwxyz1abcdefghijklmnopqrstuvwxyz"))
+	f.Add(uint16(1000), uint8(200), []byte("abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"))
+	f.Fuzz(func(t *testing.T, perSecond uint16, burst uint8, what []byte) {
+		rate := Rate{Count: uint32(perSecond), Period: time.Second, Burst: uint32(burst)}
+		k := NewKeyed(rate, leastSets*ways, NewKeyBudget(0, noon))
+		passed := map[[2]byte][]time.Duration{}
+		var at time.Duration
+		for i, b := range what {
+			if '0' <= b && b <= '3' {
+				k.resize(1 << (b - '0'))
+				continue
+			}
+			at += time.Duration(b>>5) * time.Millisecond
+			key := [2]byte{b & 31, byte(i % 5)}
+			for range 1 + i%3 {
+				if k.Take(key[:], noon.Add(at)).OK {
+					passed[key] = append(passed[key], at)
+				}
+			}
+		}
+		for _, times := range passed {
+			checkRate(t, rate, 1, times)
+		}
+	})
+}
+
 func TestAFloodOfKeysGivesNobodyMoreThanItsRate(t *testing.T) {
 	rate := Rate{Count: 5, Period: time.Second, Burst: 5}
-	k := NewKeyed(rate, 64, noon)
+	k := NewKeyed(rate, 64, NewKeyBudget(0, noon))
 	r := rand.New(rand.NewPCG(1, 2))
 	var mine, all []time.Duration
 	var key [8]byte
@@ -136,7 +166,7 @@ func TestAFloodOfKeysGivesNobodyMoreThanItsRate(t *testing.T) {
 }
 
 func TestKeysThatFitDoNotDisturbEachOther(t *testing.T) {
-	k := NewKeyed(Rate{Count: 1, Period: time.Hour, Burst: 1}, 8000, noon)
+	k := NewKeyed(Rate{Count: 1, Period: time.Hour, Burst: 1}, 8000, NewKeyBudget(8192, noon))
 	refused := 0
 	for i := range 1000 {
 		if !k.Take(binary.BigEndian.AppendUint64(nil, uint64(i)), noon).OK {
@@ -149,7 +179,7 @@ func TestKeysThatFitDoNotDisturbEachOther(t *testing.T) {
 }
 
 func TestReplicasShareARateAndABurstWithoutForgetting(t *testing.T) {
-	k := NewKeyed(Rate{Count: 100, Period: time.Second, Burst: 40}, 8, noon)
+	k := NewKeyed(Rate{Count: 100, Period: time.Second, Burst: 40}, 8, NewKeyBudget(0, noon))
 	key := []byte("203.0.113.7")
 	take := func(now time.Time) (n int) {
 		for k.Take(key, now).OK {
@@ -178,7 +208,7 @@ func TestReplicasShareARateAndABurstWithoutForgetting(t *testing.T) {
 }
 
 func TestTakingAllocatesNothing(t *testing.T) {
-	k := NewKeyed(Rate{Count: 100, Period: time.Second, Burst: 10}, 1000, noon)
+	k := NewKeyed(Rate{Count: 100, Period: time.Second, Burst: 10}, 1000, NewKeyBudget(1024, noon))
 	b := NewBucket(Rate{Count: 100, Period: time.Second, Burst: 10}, noon)
 	var key [4]byte
 	i := uint32(0)
@@ -202,7 +232,7 @@ func BenchmarkBucketTake(b *testing.B) {
 }
 
 func BenchmarkKeyedTake(b *testing.B) {
-	k := NewKeyed(Rate{Count: 100, Period: time.Second, Burst: 10}, 1<<16, noon)
+	k := NewKeyed(Rate{Count: 100, Period: time.Second, Burst: 10}, 1<<16, NewKeyBudget(1<<16, noon))
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		var key [16]byte

@@ -4,6 +4,7 @@
 //
 //	Bucket      a token bucket
 //	Keyed       a token bucket for each key, in bounded memory
+//	KeyBudget   the keys of all Keyed
 //	Shared      token buckets that several processes have in common; see shared
 //	InFlight    a counter with a limit
 //	Gate        a limit with a bounded queue, first come, first served
@@ -17,12 +18,12 @@
 // Breaker hangs on its pool, whose key has the breaker's policy; a Keyed or
 // Bucket on the rule and the filter that it belongs to, for as long as the rate
 // stays; an InFlight on the rule, whatever its limit becomes, because the limit
-// is told at each call; one ByteBudget on the process.
+// is told at each call; one ByteBudget and one KeyBudget on the process.
 //
 // # Concurrency and time
 //
 // Everything may be called by any number of goroutines, and nothing starts one.
 // Everything is told the time, whose monotonic part counts, and only Gate.Enter
-// and a Shared wait. No call on a request's way allocates, but for the places of a queue the
-// first time that it is as long.
+// and a Shared wait. No call on a request's way allocates, but for the places of a
+// queue the first time that it is as long, and a Keyed that comes to more keys.
 package limit

@@ -152,6 +152,15 @@ func (c *rule) limitRule(prev *Table) {
 	}
 }
 
+// retire ends what next has not taken over.
+func (k *kept) retire(next *kept) {
+	for of, b := range k.buckets {
+		if next.buckets[of] != b {
+			b.retire()
+		}
+	}
+}
+
 // keep takes note of what a rule's limits count, for the next table.
 func (k *kept) keep(c *rule) {
 	if c.inFlight != nil {

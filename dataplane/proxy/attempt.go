@@ -49,7 +49,7 @@ func (ex *exchange) joinBody() Reason {
 	if err != nil && err != io.EOF {
 		return ex.bodyReason(err)
 	}
-	ex.out = append(ex.out, p...)
+	ex.setOut(append(ex.out, p...))
 	return ReasonOK
 }
 
@@ -300,10 +300,10 @@ func (ex *exchange) interim() Reason {
 	}
 	out := http1.AppendStatusLine(ex.out[:0], ex.res.Status)
 	out = http1.AppendFields(out, ex.res.Fields, framing)
-	out = append(out, "\r\n"...)
+	ex.setOut(append(out, "\r\n"...))
 	ex.now = time.Now()
 	ex.committed = true
-	if _, err := ex.c.Write(out, ex.now); err != nil {
+	if _, err := ex.c.Write(ex.out, ex.now); err != nil {
 		return ex.clientWriteReason(err)
 	}
 	if ex.res.Status == 100 {

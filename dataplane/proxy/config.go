@@ -20,7 +20,9 @@ type Config struct {
 	// Clients are the bounds that no rule sets.
 	Clients ClientLimits
 	// MaxBufferBytes bounds the bytes in the buffers of all connections: while
-	// they are more, requests that begin are turned away. 0 is no bound.
+	// they are more, requests that begin are turned away. 0 is no bound. What a
+	// connection and its request take beside that is the same for all of them,
+	// some 8 KiB and a stack, and bounded by how many connections there may be.
 	MaxBufferBytes int64
 	// KeepBytes bounds the memory for bodies that are kept to be sent again, of
 	// all requests together; 0: DefaultKeepBytes.

@@ -106,7 +106,7 @@ func (ex *exchange) fail(reason Reason) {
 	} else {
 		ex.closing = true
 	}
-	ex.out = out
+	ex.setOut(out)
 }
 
 // answer writes a response of the proxy's own. Proxy-Status says in the
@@ -196,6 +196,7 @@ func (ex *exchange) countEnd(r *Record) {
 func (ex *exchange) reset() {
 	ex.req.Reset()
 	ex.res.Reset()
+	ex.releaseOut()
 	if cap(ex.out) > maxKeptOut {
 		ex.out = make([]byte, 0, smallOut)
 	}
@@ -227,4 +228,5 @@ func (ex *exchange) panicked() {
 		ex.up.Free()
 	}
 	ex.keep.free()
+	ex.releaseOut()
 }

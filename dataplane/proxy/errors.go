@@ -207,6 +207,11 @@ var reasons = [reasonCount]reasonRow{
 	ReasonResponseBodyTimeout:   {"response_body_timeout", 504, "http_response_timeout", SideUpstream, true, blamesEndpoint},
 }
 
+// silence reports whether a time for the endpoint's answer has passed.
+func (r Reason) silence() bool {
+	return r == ReasonResponseHeaderTimeout || reasons[r].blames == blamesSilent
+}
+
 // String returns the reason's word in metrics, logs and debug output.
 func (r Reason) String() string { return reasons[r].label }
 

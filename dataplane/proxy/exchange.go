@@ -14,12 +14,13 @@ import (
 // exchange is the life of one request. The phases fill it in from top to
 // bottom; end empties it.
 type exchange struct {
-	p   *Proxy
-	req http1.Request
-	res http1.Response
-	out []byte // what is written next
-	gen [requestIDLen]byte
-	rec Record
+	p       *Proxy
+	req     http1.Request
+	res     http1.Response
+	out     []byte // what is written next, see setOut
+	gen     [requestIDLen]byte
+	rec     Record
+	outHeld int64 // bytes of out that count as held
 	// sealed is room for the cookie of a session.
 	sealed sessionText
 	// ip is room for the key of a rate limit.
@@ -127,6 +128,7 @@ func (ex *exchange) begin(c *client) {
 	ex.series = ex.p.unmatched
 	ex.reqBody.Reset(&c.Conn, 0, false, false, 0)
 	ex.closing = c.life.Draining()
+	ex.setOut(ex.out) // one that is used again may be large
 }
 
 // tick is when a wait for the upstream has to look up: at the given deadline or

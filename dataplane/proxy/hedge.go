@@ -35,9 +35,12 @@ type race struct {
 // lane is an attempt in a goroutine of its own. Its exchange belongs to that
 // goroutine until it is settled, and stays with it when it was canceled before.
 type lane struct {
-	ex      *exchange
-	settled chan<- *lane
-	trial   bool // of its endpoint
+	ex       *exchange
+	settled  chan<- *lane
+	endpoint *upstream.Endpoint
+	began    time.Time
+	trial    bool // of its endpoint
+	witness  bool // of its endpoint's silence; set before over
 
 	mu       sync.Mutex
 	over     bool        // settled, or the race goes on without it, whatever came first
@@ -90,10 +93,10 @@ func (r *race) start() *lane {
 	x.leg, x.class, x.fresh, x.inLane = ex.leg, ex.class, ex.fresh, true
 	x.req.Minor, x.req.Expect100 = ex.req.Minor, ex.req.Expect100 // what interim goes by
 	x.reqBody.Reset(nil, 0, false, false, 0)
-	x.out = append(x.out[:0], ex.out...)
+	x.setOut(append(x.out[:0], ex.out...))
 	x.turn, ex.turn = ex.turn, upstream.Turn{}
 	x.inPool, ex.inPool = ex.inPool, nil
-	l := &lane{ex: x, settled: r.settled, trial: x.turn.Trial()}
+	l := &lane{ex: x, settled: r.settled, endpoint: x.turn.Endpoint, began: ex.now, trial: x.turn.Trial()}
 	go l.run()
 	return l
 }
@@ -177,7 +180,13 @@ func (r *race) best(last *lane) *lane {
 // overtake is for what still runs when there is an answer.
 func (r *race) overtake() {
 	for i, l := range r.running {
-		if l != nil && l.trial {
+		if l == nil {
+			continue
+		}
+		if !l.trial && l.silent() && time.Since(l.began) >= r.ex.rule.retry.HedgeAfter {
+			l.witness = l.endpoint.Suspect()
+		}
+		if l.trial || l.witness {
 			r.running[i] = nil
 			l.overtake()
 		}
@@ -252,8 +261,34 @@ func (l *lane) run() {
 			return
 		}
 		reason, f = ex.exchangeHeads(reused)
+		if reason == ReasonOK && ex.res.Status < 200 && l.overtaken() {
+			reason, f = ex.readPast()
+		}
 	}
 	l.settle(reason, f)
+}
+
+// overtaken reports whether the lane goes on beside an answer of another one.
+func (l *lane) overtaken() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.over && !l.canceled
+}
+
+// readPast reads on, behind a 1xx response that nobody gets, to the head of the
+// final one.
+func (ex *exchange) readPast() (Reason, failure) {
+	ex.req.Minor = 0 // as if for a client that does not know them
+	ex.res.Reset()
+	ex.up.Release()
+	return ex.readHeads(nil, len(ex.out), false, 1)
+}
+
+// silent reports whether the lane is connected and has no answer.
+func (l *lane) silent() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.conn != nil
 }
 
 // connected makes the connection known, to be closed when the lane is canceled;
@@ -276,7 +311,7 @@ func (l *lane) settle(reason Reason, f failure) {
 		l.settled <- l
 	case canceled && l.ex.up != nil:
 		l.end(ReasonClientGone)
-	default: // a trial, or the connect has ended by itself, and that does speak of the endpoint
+	default: // a trial or a witness, or the connect has ended by itself, and that does speak of the endpoint
 		l.end(l.verdict())
 	}
 }
@@ -294,10 +329,11 @@ func (l *lane) stop() {
 	}
 }
 
-// overtake is stop for the trial of an endpoint that the hedge was faster than. It
-// goes on to the head of its response, or until it fails, which the timeouts of the
-// rule see to: a trial that is canceled says nothing, so that an endpoint that is
-// slower than HedgeAfter would never come back, nor one that hangs be found out.
+// overtake is stop for the trial of an endpoint that another one was faster than, and
+// for the witness of its silence. It goes on to the head of its response, or until it
+// fails, which the timeouts of the rule see to: what is canceled says nothing, so that
+// an endpoint that is slower than HedgeAfter would never come back after an ejection,
+// nor one that hangs be found out.
 func (l *lane) overtake() {
 	l.mu.Lock()
 	settled := l.over
@@ -326,8 +362,11 @@ func (l *lane) cancel() {
 // verdict is the reason that speaks for or against the endpoint of a lane that has
 // settled.
 func (l *lane) verdict() Reason {
-	if l.fail.outcome == retry.OutcomeStale {
+	switch {
+	case l.fail.outcome == retry.OutcomeStale:
 		return ReasonClientGone // that a kept connection ended says nothing of it
+	case l.reason == ReasonOK && l.ex.res.Status < 200:
+		return ReasonClientGone // nor does what comes before a response
 	}
 	return l.reason
 }
@@ -342,6 +381,9 @@ func (l *lane) end(reason Reason) {
 	}
 	if reason == ReasonClientGone && !ex.sentAt.IsZero() && !ex.headed {
 		ex.turn.Overtaken(time.Now(), time.Since(ex.sentAt))
+	}
+	if l.witness {
+		ex.turn.Testify(reason.silence())
 	}
 	ex.release(reason, time.Now())
 	ex.leavePool()

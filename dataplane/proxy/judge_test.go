@@ -13,11 +13,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
+	"github.com/ferrum-proxy/ferrum-proxy/dataplane/proxy"
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/retry"
 )
 
@@ -275,7 +277,8 @@ func TestAStormOfFailuresStaysWithinTheBudget(t *testing.T) {
 }
 
 // TestAStormOfHedgesStaysWithinTheBudget has pools of which a share of the requests
-// is slow and some fail, and a policy that asks for hedges and ten attempts.
+// is slow, some fail and some find no connection, and a policy that asks for hedges
+// and ten attempts.
 func TestAStormOfHedgesStaysWithinTheBudget(t *testing.T) {
 	const clients, each = 50, 60
 	t.Log("slow  upstream/client")
@@ -295,6 +298,15 @@ func TestAStormOfHedgesStaysWithinTheBudget(t *testing.T) {
 					}
 				})
 			}
+			b.restart(func(c *proxy.Config) {
+				dial := c.Dial
+				c.Dial = func(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) {
+					if rand.Float64() < slow/3 {
+						return nil, syscall.ECONNREFUSED
+					}
+					return dial(addr, timeout)
+				}
+			})
 			p := retrying(addrs, func(r *plan.Rule, p *plan.Policy) {
 				p.LoadBalancing.Balancer = plan.LeastRequest
 				r.Retry.Attempts, r.Retry.Backoff, r.Retry.HedgeAfter = 10, 10*time.Millisecond, 10*time.Millisecond

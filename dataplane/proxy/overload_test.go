@@ -77,6 +77,38 @@ func TestHeadsThatAreNotWholeAreHeldAgainstTheBudgetForBuffers(t *testing.T) {
 	})
 }
 
+// The head as the endpoint gets it, with what was there of the body, was in no
+// account while the endpoint thought about it: requests with large heads held twice
+// of what the budget saw, and more in rules that hedge.
+func TestWhatIsWrittenToAnEndpointIsHeldAgainstTheBudgetForBuffers(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		const requests, head = 10, 50 << 10
+		g := newGated(b, backendAddr)
+		b.apply(onePool(backendAddr))
+		before := http1.HeldBytes()
+		var all []*peer
+		for range requests {
+			c := b.dial()
+			c.send("GET / HTTP/1.1\r\n" + shopHost + "\r\n" + strings.Repeat("X-Fill: "+strings.Repeat("x", 1<<10-10)+"\r\n", head>>10) + "\r\n")
+			all = append(all, c)
+		}
+		synctest.Wait()
+		// As it came, in a buffer of 64 KiB, and as it was sent, without the first 4 KiB.
+		if held, least := http1.HeldBytes()-before, int64(requests*(64<<10+head-4<<10)); held < least {
+			t.Errorf("%d bytes are held, want %d or more", held, least)
+		}
+		g.answer(requests)
+		wantStatuses(t, all, 200)
+		for _, c := range all {
+			_ = c.Close()
+		}
+		synctest.Wait()
+		if held := http1.HeldBytes() - before; held != 0 {
+			t.Errorf("%d bytes are held by nobody", held)
+		}
+	})
+}
+
 // limitedBackend does so many requests at a time, each in 10 ms. Each one that it
 // has beyond that makes all of them slower, as when a machine thrashes.
 type limitedBackend struct {

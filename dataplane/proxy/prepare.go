@@ -61,7 +61,7 @@ func (ex *exchange) prepare() {
 		out = append(out, "Expect: 100-continue\r\n"...)
 	}
 	ex.headEnd = len(out)
-	ex.out = append(out, "\r\n"...)
+	ex.setOut(append(out, "\r\n"...))
 }
 
 // forwards returns how often an OPTIONS may still be forwarded, which its

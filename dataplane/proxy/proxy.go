@@ -72,6 +72,7 @@ type Proxy struct {
 	replicas  atomic.Int32
 	shared    limit.Shared // Config.Shared
 	kept      *limit.ByteBudget
+	rateKeys  *limit.KeyBudget
 	exchanges sync.Pool
 	idle      sync.Pool // of clients
 }
@@ -80,7 +81,8 @@ type Proxy struct {
 // Publish.
 func New(sink Sink, c Config) *Proxy {
 	p := &Proxy{
-		sink: sink, unmatched: sink.Series(RuleID{}), dial: c.Dial, log: c.Log, kept: limit.NewByteBudget(0), shared: c.Shared,
+		sink: sink, unmatched: sink.Series(RuleID{}), dial: c.Dial, log: c.Log, shared: c.Shared,
+		kept: limit.NewByteBudget(0), rateKeys: limit.NewKeyBudget(maxAllKeys, time.Now()),
 	}
 	if p.dial == nil {
 		p.dial = dialTCP
@@ -97,8 +99,13 @@ func dialTCP(addr netip.AddrPort, timeout time.Duration) (net.Conn, error) {
 	return d.Dial("tcp", addr.String()) // DialTCP would bind first, which costs a port
 }
 
-// Publish makes t the table of all requests that begin from now on.
-func (p *Proxy) Publish(t *Table) { p.table.Store(t) }
+// Publish makes t, which was compiled after the table that was published last, the
+// table of all requests that begin from now on.
+func (p *Proxy) Publish(t *Table) {
+	if old := p.table.Swap(t); old != nil {
+		old.kept.retire(&t.kept)
+	}
+}
 
 // SetReplicas says among how many processes like this one a limit that is for all
 // of them is divided; less than one counts as one, as before the first call.
@@ -112,6 +119,10 @@ func (p *Proxy) Replicas() int { return max(int(p.replicas.Load()), 1) }
 func (p *Proxy) KeptBytes() (now, high, bound int64) {
 	return p.kept.Used(), p.kept.High(), p.kept.Limit()
 }
+
+// RateKeys returns how many keys all rate limits together have room for now, beside
+// the first 64 of each.
+func (p *Proxy) RateKeys() int { return p.rateKeys.Used() }
 
 // Table returns the table published last, or nil.
 func (p *Proxy) Table() *Table { return p.table.Load() }
@@ -206,6 +217,26 @@ const (
 	smallOut   = 4 << 10
 	maxKeptOut = 16 << 10
 )
+
+// setOut makes out, which has grown from ex.out, what is written next. It may be as
+// large as a head and a piece of a body. What it is larger than smallOut counts
+// against Config.MaxBufferBytes; the rest is, like the exchange, the same for every
+// request, and there are no more of them than three for a connection.
+func (ex *exchange) setOut(out []byte) {
+	ex.out = out
+	if more := int64(cap(out)-smallOut) - ex.outHeld; more != 0 {
+		ex.outHeld += more
+		http1.Hold(more)
+	}
+}
+
+// releaseOut is for an exchange whose request has ended.
+func (ex *exchange) releaseOut() {
+	if ex.outHeld != 0 {
+		http1.Hold(-ex.outHeld)
+		ex.outHeld = 0
+	}
+}
 
 // newExchange is the exchange of one request at a time; they are pooled.
 func newExchange(p *Proxy) *exchange {

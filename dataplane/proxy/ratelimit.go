@@ -12,9 +12,14 @@ import (
 	"github.com/ferrum-proxy/ferrum-proxy/dataplane/plan"
 )
 
-// maxKeys is how many keys of a rate limit are told apart at a time, in some
-// 280 KB. With more, they share buckets: see limit.Keyed.
-const maxKeys = 16 << 10
+const (
+	// maxKeys is how many keys of a rate limit are told apart at a time, in some
+	// 300 KB. With more, they share buckets: see limit.Keyed.
+	maxKeys = 16 << 10
+	// maxAllKeys is how many those of all rate limits are, in some 19 MB, beside
+	// the 64 that each has in any case.
+	maxAllKeys = 1 << 20
+)
 
 // rateLimit is a compiled filter RateLimit.
 type rateLimit struct {
@@ -26,7 +31,15 @@ type rateLimit struct {
 
 // buckets are the token buckets of a filter. They are made for its first request.
 type buckets struct {
-	keyed atomic.Pointer[limit.Keyed]
+	keyed   atomic.Pointer[limit.Keyed]
+	retired atomic.Bool // no table has the filter any more, but requests may
+}
+
+func (b *buckets) retire() {
+	b.retired.Store(true)
+	if k := b.keyed.Load(); k != nil {
+		k.Retire()
+	}
 }
 
 // bucketsOf identifies buckets across tables: a filter keeps them as long as it
@@ -41,16 +54,20 @@ func (l *rateLimit) rate() limit.Rate {
 	return limit.Rate{Count: l.Requests, Period: l.Period, Burst: l.Burst}
 }
 
-// take takes a token of the process's own buckets.
-func (l *rateLimit) take(key []byte, now time.Time, replicas int) limit.Verdict {
+// take takes a token of the process's own buckets, which tell as many keys apart as
+// the budget has.
+func (l *rateLimit) take(budget *limit.KeyBudget, key []byte, now time.Time, replicas int) limit.Verdict {
 	k := l.buckets.keyed.Load()
 	if k == nil {
 		keys := maxKeys
 		if l.Key.Source == plan.LimitByRoute {
 			keys = 1
 		}
-		l.buckets.keyed.CompareAndSwap(nil, limit.NewKeyed(l.rate(), keys, now))
+		l.buckets.keyed.CompareAndSwap(nil, limit.NewKeyed(l.rate(), keys, budget))
 		k = l.buckets.keyed.Load()
+		if l.buckets.retired.Load() {
+			k.Retire()
+		}
 	}
 	if l.Cluster {
 		k.Share(replicas) // by each request, so that none undoes a change for good
@@ -86,16 +103,16 @@ func (ex *exchange) limitRate() Reason {
 func (ex *exchange) takeToken(l *rateLimit, began time.Time) limit.Verdict {
 	key := ex.limitKey(&l.Key)
 	if !l.Cluster || ex.p.shared == nil {
-		return l.take(key, ex.now, ex.p.Replicas())
+		return l.take(ex.p.rateKeys, key, ex.now, ex.p.Replicas())
 	}
 	v, ok := ex.p.shared.Take(l.shared, l.rate(), key, began, ex.now)
 	ex.now = time.Now() // it may have waited
 	if !ok {
-		return l.take(key, ex.now, ex.p.Replicas())
+		return l.take(ex.p.rateKeys, key, ex.now, ex.p.Replicas())
 	}
 	if v.OK {
 		// So that the own bucket has no burst to give when it has to step in.
-		l.take(key, ex.now, ex.p.Replicas())
+		l.take(ex.p.rateKeys, key, ex.now, ex.p.Replicas())
 	}
 	return v
 }

@@ -167,6 +167,37 @@ func TestWhatWasTakenOutlivesASwapUntilTheLimitChanges(t *testing.T) {
 	})
 }
 
+// What a rate limit's keys took was gone with the last table that had it: now they
+// are of one budget, and who leaves has to give them back.
+func TestALimitThatAPlanDoesNotHaveAnyMoreGivesItsKeysBack(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.httpBackend(backendAddr, echo)
+		c := b.dial()
+		l := perMinute(1, plan.LimitByHeader, "x-user")
+		flood := func(status int) {
+			t.Helper()
+			for i := range 500 {
+				if a := c.get("GET / HTTP/1.1", shopHost, fmt.Sprintf("X-User: %d", i)); a.StatusCode != status {
+					t.Fatalf("user %d: %d", i, a.StatusCode)
+				}
+			}
+		}
+		b.apply(rated(l))
+		flood(200)
+		if n := b.proxy.RateKeys(); n < 500-64 {
+			t.Errorf("500 keys have taken %d", n)
+		}
+		b.apply(rated(l))
+		flood(429)
+		b.apply(rated(l, l))
+		flood(429)
+		b.apply(onePool(backendAddr))
+		if n := b.proxy.RateKeys(); n != 0 {
+			t.Errorf("nobody has %d keys", n)
+		}
+	})
+}
+
 func TestALimitOfTheClusterIsDividedAmongTheReplicas(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.httpBackend(backendAddr, echo)

@@ -49,7 +49,7 @@ func (ex *exchange) respond() Reason {
 	if err != nil && err != io.EOF {
 		return ex.cut(err)
 	}
-	ex.out = appendPiece(ex.out, p, encode, ex.resBody.Done())
+	ex.setOut(appendPiece(ex.out, p, encode, ex.resBody.Done()))
 	ex.status, ex.endless = ex.res.Status, endless
 	ex.c.WriteBy(ex.until)
 	if ex.resBody.Done() && ex.partsAtOnce() {
@@ -79,7 +79,7 @@ func (ex *exchange) responseHead(chunked bool) {
 		out = http1.AppendInt(out, res.ContentLength)
 		out = append(out, "\r\n"...)
 	}
-	ex.out = append(ex.appendConnection(out), "\r\n"...)
+	ex.setOut(append(ex.appendConnection(out), "\r\n"...))
 }
 
 // appendConnection says what becomes of the client's connection (RFC 9112, 9.3).
@@ -158,7 +158,7 @@ func (ex *exchange) streamPiece(encode bool, idle time.Time) (n int64, srcErr, d
 	p, srcErr := ex.resBody.Next(ex.tick(idle))
 	n = int64(len(p))
 	if encode && (n > 0 || srcErr == io.EOF) {
-		ex.out = appendPiece(ex.out[:0], p, true, srcErr == io.EOF)
+		ex.setOut(appendPiece(ex.out[:0], p, true, srcErr == io.EOF))
 		p = ex.out
 	}
 	if len(p) > 0 {

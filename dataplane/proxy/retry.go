@@ -238,7 +238,7 @@ func (ex *exchange) mark() {
 	var room [32]byte
 	field := strconv.AppendInt(append(room[:0], "X-Ferrum-Attempt: "...), int64(ex.attempts+1), 10)
 	field = append(field, "\r\n"...)
-	ex.out = slices.Replace(ex.out, ex.headEnd, ex.headEnd+ex.marked, field...)
+	ex.setOut(slices.Replace(ex.out, ex.headEnd, ex.headEnd+ex.marked, field...))
 	ex.marked = len(field)
 }
 

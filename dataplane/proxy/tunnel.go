@@ -22,7 +22,7 @@ func (ex *exchange) tunnel() Reason {
 	out = ex.appendRate(out)
 	out = append(out, "Connection: Upgrade\r\n"...)
 	out = http1.AppendField(out, "Upgrade", ex.res.Upgrade)
-	ex.out = append(out, "\r\n"...)
+	ex.setOut(append(out, "\r\n"...))
 	if _, err := ex.c.Write(ex.out, ex.now); err != nil {
 		return ex.clientWriteReason(err)
 	}

@@ -25,9 +25,10 @@ type Endpoint struct {
 
 	// What requests report, see judge.go. An outcome counts only while the
 	// epoch is the one in which its request was picked.
-	epoch  atomic.Uint32
-	fails  atomic.Uint32 // in a row
-	recent *window       // nil: nothing is counted
+	epoch   atomic.Uint32
+	fails   atomic.Uint32 // in a row
+	recent  *window       // nil: nothing is counted
+	silence silence
 
 	// rampEnd is when the slow start ends, as Pool.since; 0: there is none.
 	rampEnd atomic.Int64

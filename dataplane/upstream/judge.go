@@ -52,27 +52,34 @@ func (t *Turn) judge(now time.Time, v Verdict, why cause) {
 			e.recent.add(e.pool.since(now), false)
 		}
 	default:
-		e.failed(now, why)
+		for range max(t.others, 1) {
+			if e.failed(now, why) {
+				break
+			}
+		}
 	}
 }
 
-// failed counts a failure, and ejects the endpoint if it is one too many.
-func (e *Endpoint) failed(now time.Time, last cause) {
+// failed counts a failure, and ejects the endpoint if it is one too many: then it
+// returns true, whether that is allowed or not.
+func (e *Endpoint) failed(now time.Time, last cause) (detected bool) {
 	c := &e.pool.Key.Policy.Passive
 	n := e.fails.Add(1)
 	if c.ConsecutiveFailures > 0 && n >= uint32(c.ConsecutiveFailures) {
 		e.detected(now, fmt.Sprintf("%d requests in a row failed, the last with %s", n, last))
-		return
+		return true
 	}
 	if e.recent == nil {
-		return
+		return false
 	}
 	t := e.pool.since(now)
 	e.recent.add(t, true)
 	all, bad := e.recent.sum(t)
 	if all >= uint64(max(c.FailureMinRequests, 1)) && bad*100 >= uint64(c.FailurePercent)*all {
 		e.detected(now, fmt.Sprintf("%d of %d requests failed, the last with %s", bad, all, last))
+		return true
 	}
+	return false
 }
 
 // detected ejects the endpoint, unless too many are out already.

@@ -17,9 +17,10 @@ type Turn struct {
 	Full bool
 
 	epoch  uint32
-	trial  bool // the one request that decides about the endpoint
-	failed bool // the endpoint has been blamed for this request
-	asked  bool // the latency of its answer is waited for
+	trial  bool   // the one request that decides about the endpoint
+	failed bool   // the endpoint has been blamed for this request
+	asked  bool   // the latency of its answer is waited for
+	others uint32 // requests that failed with this one, and itself: see silence
 }
 
 // Trial reports whether the request is the one that decides about an endpoint whose
@@ -73,6 +74,7 @@ func (t *Turn) Answered(now time.Time, latency time.Duration, status int, retryA
 	if !policy.Passive.On() {
 		return
 	}
+	e.silence.answered()
 	switch {
 	case policy.Passive.Statuses.Has(status):
 		t.failed = true
