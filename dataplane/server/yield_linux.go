@@ -43,8 +43,12 @@ func (s *Server) yield(ctx context.Context, l net.Listener, wait time.Duration) 
 // reached connects to the listener's address and reports whether it is this process
 // that gets the connection. It returns an error when that cannot be told.
 func (s *Server) reached(ctx context.Context, l net.Listener, wait time.Duration) (here bool, err error) {
+	to := l.Addr().(*net.TCPAddr).AddrPort()
+	if to.Addr().IsUnspecified() { // there may be no ::1 where it is [::]
+		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), to.Port())
+	}
 	d := net.Dialer{Timeout: wait}
-	c, err := d.DialContext(ctx, l.Addr().Network(), l.Addr().String())
+	c, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil {
 		return false, err
 	}

@@ -42,7 +42,7 @@ func startSharer(t *testing.T, addr string) *sharer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &sharer{addr: l.Addr().String(), yielded: make(chan struct{})}
+	s := &sharer{addr: fmt.Sprint("127.0.0.1:", l.Addr().(*net.TCPAddr).Port), yielded: make(chan struct{})}
 	log := funcr.New(func(_, args string) {
 		if strings.Contains(args, "new connections go to another process") {
 			close(s.yielded)
@@ -81,13 +81,14 @@ func connect(t *testing.T, addr string, times int) {
 
 func TestNewConnectionsGoToTheOthersOnThePortWhileOneDrains(t *testing.T) {
 	const servers, connections = 3, 40
-	for leaves := range servers {
+	for leaves, host := range []string{"127.0.0.1", "0.0.0.0", ""} {
 		t.Run(fmt.Sprint("number ", leaves), func(t *testing.T) {
 			t.Parallel()
-			all := []*sharer{startSharer(t, "127.0.0.1:0")}
+			all := []*sharer{startSharer(t, host+":0")}
 			addr := all[0].addr
+			shared := host + strings.TrimPrefix(addr, "127.0.0.1")
 			for len(all) < servers {
-				all = append(all, startSharer(t, addr))
+				all = append(all, startSharer(t, shared))
 			}
 			drained := make(chan server.Cut)
 			go func() { drained <- all[leaves].Drain(t.Context(), server.DrainTimes{Delay: 2 * time.Second}) }()
@@ -100,7 +101,7 @@ func TestNewConnectionsGoToTheOthersOnThePortWhileOneDrains(t *testing.T) {
 			<-drained
 			connect(t, addr, connections)
 
-			joined := startSharer(t, addr)
+			joined := startSharer(t, shared)
 			connect(t, addr, connections)
 			if n := joined.served.Load(); n == 0 || n == connections {
 				t.Errorf("%d of %d connections went to one that has joined since", n, connections)
