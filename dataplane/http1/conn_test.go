@@ -219,8 +219,8 @@ func TestAReusedConnectionIsCheckedBeforeAnythingIsWritten(t *testing.T) {
 			} else {
 				sent, err = c.Send([]byte("GET / HTTP/1.1\r\n\r\n"), true, now)
 			}
-			if sent != 0 || err != http1.ErrStale {
-				t.Errorf("%s, waiting %v: sent %d, %v", name, wait, sent, err)
+			if sent != 0 || err != http1.ErrStale || len(c.Buffered()) > 0 {
+				t.Errorf("%s, waiting %v: sent %d, %v, %q", name, wait, sent, err, c.Buffered())
 			}
 		}
 	}

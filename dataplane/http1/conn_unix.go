@@ -68,6 +68,7 @@ func (c *Conn) onReadable(fd uintptr) bool {
 		if !c.rawRecv(fd) {
 			return c.rawWrite()
 		}
+		c.r = c.w // what came unasked is no part of an answer
 		c.rawErr = ErrStale
 		return true
 	case rawIdle:

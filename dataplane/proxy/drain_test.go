@@ -182,6 +182,8 @@ func TestTunnelsToAnEndpointThatLeavesEndAfterItsDrainTimeout(t *testing.T) {
 		"terminating, then gone":    {[]plan.Plan{draining(time.Minute, leaving), draining(time.Minute, nil)}, 70 * time.Second},
 		"with its route":            {[]plan.Plan{{}}, 70 * time.Second},
 		"and comes back":            {[]plan.Plan{draining(time.Minute, leaving), draining(time.Minute, ready)}, time.Hour},
+		"gone, and comes back":      {[]plan.Plan{draining(time.Minute, nil), draining(time.Minute, ready)}, time.Hour},
+		"comes back, and leaves":    {[]plan.Plan{draining(time.Minute, nil), draining(time.Minute, ready), draining(time.Minute, nil)}, 90 * time.Second},
 		"no, its policy changed":    {[]plan.Plan{draining(time.Second, ready)}, time.Hour},
 		"after its policy changed":  {[]plan.Plan{draining(20*time.Second, ready), draining(20*time.Second, leaving)}, 40 * time.Second},
 		"while its policy changes":  {[]plan.Plan{draining(20*time.Second, leaving)}, 30 * time.Second},

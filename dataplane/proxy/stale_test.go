@@ -59,3 +59,49 @@ func TestAConnectionThatTheBackendClosesAtTheWrongMomentIsNeverSeen(t *testing.T
 	}
 	clients.Wait()
 }
+
+// Servers that give up an idle connection may say so first: 408 (Request Timeout),
+// say. The proxy saw that before it wrote the next request, and answered that with
+// 502 where there was no other endpoint, because bytes had come: it took them for a
+// part of an answer to what it had not sent.
+func TestAKeptConnectionOnWhichTheBackendSpokeUnaskedIsNotUsed(t *testing.T) {
+	for _, request := range []string{
+		"GET / HTTP/1.1\r\n" + shopHost + "\r\n\r\n",
+		"POST / HTTP/1.1\r\n" + shopHost + "\r\nContent-Length: 4\r\n\r\nbody",
+	} {
+		answered, spoke := make(chan struct{}), make(chan struct{})
+		addr := overTCP(t, time.Minute, func(c net.Conn, r *bufio.Reader) {
+			for {
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					return
+				}
+				if _, err := io.Copy(io.Discard, req.Body); err != nil {
+					return
+				}
+				if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"); err != nil {
+					return
+				}
+				<-answered
+				_, _ = io.WriteString(c, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nlate")
+				spoke <- struct{}{} // on loopback it is there by now
+			}
+		})
+		c := dialTCP(t, addr)
+		r := bufio.NewReader(c)
+		for i := range 3 {
+			if _, err := io.WriteString(c, request); err != nil {
+				t.Fatal(err)
+			}
+			res, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if body, err := io.ReadAll(res.Body); res.StatusCode != 200 || string(body) != "ok" || err != nil {
+				t.Fatalf("request %d: %d %q %v", i, res.StatusCode, body, err)
+			}
+			answered <- struct{}{}
+			<-spoke
+		}
+	}
+}

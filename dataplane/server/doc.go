@@ -7,10 +7,11 @@
 // A Server is used once: Serve, Drain. Its methods may be called concurrently.
 // Nothing here depends on the plan.
 //
-//	server.go   accepting, and the list of connections
-//	conn.go     one connection: who it is of, and whether it is idle
-//	header.go   the PROXY header in front of a connection
-//	refusal.go  what is turned away, and how
-//	drain.go    the end
-//	listen.go   listeners, and what the kernel is told of them
+//	server.go       accepting, and the list of connections
+//	conn.go         one connection: who it is of, and whether it is idle
+//	header.go       the PROXY header in front of a connection
+//	refusal.go      what is turned away, and how
+//	drain.go        the end
+//	yield_linux.go  before the end, new connections for others on the port
+//	listen.go       listeners, and what the kernel is told of them
 package server

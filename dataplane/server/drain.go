@@ -30,17 +30,25 @@ const (
 	// cutNotice is how long what was cut has to notice and be recorded, and what
 	// was answered to end.
 	cutNotice = 2 * time.Second
+	// looks is into how many parts the delay is divided for the looks at who else shares
+	// a port, which are at most two: most of it is left for handshakes to end.
+	looks = 8
 )
 
 // Drain ends the server: for t.Delay it goes on accepting while every answer
 // closes its connection, because load balancers learn late that a replica goes;
-// then it takes in the connections that wait in the queues of the listeners,
-// closes these and the idle connections, and waits: for requests until
-// t.Timeout, for tunnels until t.Upgraded. What is left then is cut. ctx cuts
-// everything short.
+// where another process shares the port, that gets the new connections. Then it takes
+// in the connections that wait in the queues of the listeners, closes these and the
+// idle connections, and waits: for requests until t.Timeout, for tunnels until
+// t.Upgraded. What is left then is cut. ctx cuts everything short.
 func (s *Server) Drain(ctx context.Context, t DrainTimes) Cut {
+	began := time.Now()
 	s.draining.Store(true)
-	sleep(ctx, t.Delay)
+	listeners := s.open()
+	for _, l := range listeners {
+		s.yield(ctx, l, t.Delay/time.Duration(looks*len(listeners)))
+	}
+	sleep(ctx, t.Delay-time.Since(began))
 	s.closing.Store(true)
 	s.closeListeners()
 	s.each(func(c *conn) { c.closeIf(connIdle) })
@@ -108,11 +116,15 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (s *Server) closeListeners() {
+// open returns the listeners.
+func (s *Server) open() []net.Listener {
 	s.mu.Lock()
-	listeners := s.listeners
-	s.mu.Unlock()
-	for _, l := range listeners {
+	defer s.mu.Unlock()
+	return slices.Clone(s.listeners)
+}
+
+func (s *Server) closeListeners() {
+	for _, l := range s.open() {
 		if q, ok := l.(interface{ Last() []net.Conn }); ok { // with a queue that closing would reset
 			for _, nc := range q.Last() {
 				s.start(nc)

@@ -47,6 +47,7 @@ func control(shared bool) func(network, address string, c syscall.RawConn) error
 
 // cheap returns the listener as one whose connections cost less.
 func cheap(l net.Listener) (net.Listener, error) {
+	unsteer(l) // what was done for the process before
 	return tcp.NewListener(l.(*net.TCPListener))
 }
 

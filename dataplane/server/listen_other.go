@@ -3,8 +3,10 @@
 package server
 
 import (
+	"context"
 	"net"
 	"syscall"
+	"time"
 )
 
 // control sets nothing: the options are there on Linux only.
@@ -15,3 +17,6 @@ func Shared(string) (bool, error) { return false, nil }
 
 // cheap returns the listener as it is.
 func cheap(l net.Listener) (net.Listener, error) { return l, nil }
+
+// yield does nothing, as listeners are not shared.
+func (s *Server) yield(context.Context, net.Listener, time.Duration) {}

@@ -39,7 +39,7 @@ type Endpoint struct {
 
 	idle idleConns
 	// upgraded is shared with the endpoints of the same address whose pools this
-	// one's took over from.
+	// one's took over from, and with one that its pool had before.
 	upgraded *upgraded
 }
 
@@ -78,6 +78,14 @@ func (e *Endpoint) settle() {
 	}
 }
 
+// share makes the upgraded connections of another endpoint of the address this one's,
+// too.
+func (e *Endpoint) share(u *upgraded) {
+	e.upgraded = u
+	u.join()
+	e.settle()
+}
+
 func (e *Endpoint) is(want plan.Endpoint) bool {
 	return e.Addr == want.Addr && e.State() == want.State && e.far.Load() == want.Far
 }
@@ -96,9 +104,7 @@ func (e *Endpoint) inherit(old *Endpoint, now time.Time) {
 	if !e.pool.hashed && !old.pool.hashed { // a bound is of what its own pool has
 		e.load = old.load
 	}
-	e.upgraded = old.upgraded
-	e.upgraded.join()
-	e.settle()
+	e.share(old.upgraded)
 	e.rampEnd.Store(min(old.rampEnd.Load(), e.pool.since(now)+int64(e.pool.Key.Policy.LoadBalancing.SlowStart)))
 	e.health = old.health
 	if !e.pool.Key.Policy.Passive.On() {

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,8 @@ type Pool struct {
 
 	mu      sync.Mutex // for changes of members, of what endpoints guard by it and of what follows
 	retired bool
+	// left are endpoints that are gone and have something in flight still.
+	left    map[netip.AddrPort]*Endpoint
 	stop    context.CancelFunc // ends the checks
 	wake    chan struct{}      // the prober has to look again
 	checked time.Time          // since when there are checks; zero: they have not begun
@@ -44,7 +47,7 @@ func newPool(r *Registry, key plan.PoolKey, before *Pool, now time.Time) *Pool {
 	p := &Pool{
 		Key: key, hashed: key.Policy.LoadBalancing.Balancer == plan.ConsistentHash, born: r.born,
 		tally: r.tally(key), onTransition: r.OnTransition, onPanic: r.OnPanic,
-		stop: func() {}, wake: make(chan struct{}, 1),
+		left: make(map[netip.AddrPort]*Endpoint), stop: func() {}, wake: make(chan struct{}, 1),
 	}
 	if before != nil && before.Key.Policy.RetryBudget == key.Policy.RetryBudget {
 		p.Budget = before.Budget
@@ -93,12 +96,16 @@ func (p *Pool) update(want []plan.Endpoint, before *Pool, now time.Time) {
 		next.index[w.Addr] = len(next.all)
 		next.all = append(next.all, p.member(old, w, joined, before, now))
 	}
+	maps.DeleteFunc(p.left, func(_ netip.AddrPort, e *Endpoint) bool { return e.InFlight() == 0 })
 	var gone []*Endpoint
 	for _, e := range old.all {
 		if _, stays := next.index[e.Addr]; !stays {
 			e.gone = true
 			e.probe.cancel()
 			gone = append(gone, e)
+			if e.InFlight() > 0 {
+				p.left[e.Addr] = e
+			}
 		}
 	}
 	if p.hashed {
@@ -117,7 +124,8 @@ func (p *Pool) update(want []plan.Endpoint, before *Pool, now time.Time) {
 }
 
 // member is the endpoint of an address; p.mu is held. One that comes to take
-// requests beside others that do begins slowly.
+// requests beside others that do begins slowly. One that was gone for a while, as
+// when it moves from one EndpointSlice to another, keeps its upgraded connections.
 func (p *Pool) member(old *members, w plan.Endpoint, joined bool, before *Pool, now time.Time) *Endpoint {
 	if i, ok := old.index[w.Addr]; ok {
 		e := old.all[i]
@@ -129,6 +137,9 @@ func (p *Pool) member(old *members, w plan.Endpoint, joined bool, before *Pool, 
 	}
 	e := newEndpoint(p, w)
 	e.health.since = now
+	if was := p.left[w.Addr]; was != nil {
+		e.share(was.upgraded)
+	}
 	if before != nil && before.lend(e, now) {
 		return e
 	}

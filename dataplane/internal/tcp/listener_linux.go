@@ -85,6 +85,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
+// SyscallConn implements syscall.Conn, for options of the socket.
+func (l *Listener) SyscallConn() (syscall.RawConn, error) { return l.raw, nil }
+
 func (l *Listener) fail(err error) error {
 	return &net.OpError{Op: "accept", Net: l.addr.Network(), Addr: l.addr, Err: err}
 }
@@ -101,7 +104,8 @@ func (l *Listener) onReadable(fd uintptr) bool {
 // Close it.
 //
 // Handshakes that are under way then are lost, unless another process listens on
-// the port and net.ipv4.tcp_migrate_req is 1, which hands them to it.
+// the port and net.ipv4.tcp_migrate_req is 1, which hands them to it. So a server that
+// shares its port has new ones go to others some time before.
 func (l *Listener) Last() []net.Conn {
 	var last []net.Conn
 	_ = l.raw.Control(func(fd uintptr) { // else it is closed
