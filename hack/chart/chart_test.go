@@ -96,6 +96,7 @@ func TestTheSchemaRefusesWrongValues(t *testing.T) {
 		{"rbac.scope=Everything", "scope"},
 		{"service.type=ExternalName", "type"},
 		{"service.ports.http.port=0", "port"},
+		{"service.healthCheckNodePort=70000", "healthCheckNodePort"},
 		{"hostPort=70000", "hostPort"},
 		{"podDisruptionBudget.unhealthyPodEvictionPolicy=Never", "unhealthyPodEvictionPolicy"},
 		{"serviceMonitor.interval=fast", "interval"},

@@ -44,6 +44,9 @@ func essential(t *testing.T, o *object) map[string]any {
 	if v, ok := o.GetAnnotations()["ferrum.dev/is-default-class"]; ok {
 		metadata["default"] = v
 	}
+	if v, ok := o.GetLabels()["grafana_dashboard"]; ok {
+		metadata["dashboard"] = v // by which Grafana's sidecar finds it
+	}
 	o.Object["metadata"] = metadata
 	for _, path := range [][]string{
 		{"spec", "selector"},
@@ -105,16 +108,21 @@ func rights(rules []any) (all []any) {
 func TestTheChartAndTheKustomizeBasesInstallTheSame(t *testing.T) {
 	key := func(o *object) string { return o.GetKind() + " " + o.GetName() }
 	inChart := make(map[string]*object)
-	for _, o := range render(t, "--set", "fullnameOverride=ferrum,serviceMonitor.enabled=true,prometheusRule.enabled=true") {
+	for _, o := range render(t, "--set", "fullnameOverride=ferrum,serviceMonitor.enabled=true,podMonitor.enabled=true,prometheusRule.enabled=true,grafanaDashboard.enabled=true") {
 		// The names of what is in no namespace begin with that of the release.
 		o.SetName(strings.TrimPrefix(o.GetName(), "ferrum-system:"))
 		inChart[key(o)] = o
 	}
 	var inConfig []*object
-	for _, base := range []string{"default", "class", "prometheus"} {
+	for _, base := range []string{"default", "class", "prometheus", "podmonitor", "grafana"} {
 		inConfig = append(inConfig, kustomize(t, filepath.Join(root, "config", base))...)
 	}
+	seen := make(map[string]bool)
 	for _, o := range inConfig {
+		if seen[key(o)] {
+			continue // the alerts, which are in two of them
+		}
+		seen[key(o)] = true
 		switch o.GetKind() {
 		case "Namespace", // `helm install --create-namespace` makes it
 			"CustomResourceDefinition": // another test's
@@ -132,17 +140,22 @@ func TestTheChartAndTheKustomizeBasesInstallTheSame(t *testing.T) {
 	}
 	for k := range inChart {
 		kind, _, _ := strings.Cut(k, " ")
-		if !slices.Contains([]string{"CustomResourceDefinition", "ConfigMap", "Lease", "Pod"}, kind) {
+		if k != "ConfigMap ferrum" && !slices.Contains([]string{"CustomResourceDefinition", "Lease", "Pod"}, kind) { // the file of settings
 			t.Errorf("config/ has no %s", k)
 		}
 	}
 }
 
-func TestTheServiceMonitorOfConfigSelectsItsAdminService(t *testing.T) {
+func TestTheMonitorsOfConfigSelectWhatIsScraped(t *testing.T) {
 	m := find(t, kustomize(t, root+"/config/prometheus"), "ServiceMonitor", "")
 	service := find(t, kustomize(t, root+"/config/default"), "Service", "ferrum-admin")
 	if d := cmp.Diff(at(m, "spec", "selector", "matchLabels"), any(labelsOf(service))); d != "" {
-		t.Errorf("-selector +labels\n%s", d)
+		t.Errorf("ServiceMonitor: -selector +labels\n%s", d)
+	}
+	m = find(t, kustomize(t, root+"/config/podmonitor"), "PodMonitor", "")
+	d := find(t, kustomize(t, root+"/config/default"), "Deployment", "ferrum")
+	if d := cmp.Diff(at(m, "spec", "selector", "matchLabels"), at(d, "spec", "template", "metadata", "labels")); d != "" {
+		t.Errorf("PodMonitor: -selector +labels\n%s", d)
 	}
 }
 

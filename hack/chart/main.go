@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,7 +46,14 @@ func generate(root, to string) error {
 	if err != nil {
 		return fmt.Errorf("alerts.yaml: %w", err)
 	}
-	if err := write(filepath.Join(to, "config", "prometheus", "prometheus_rule.yaml"), rule); err != nil {
+	if err := write(filepath.Join(to, "config", "alerts", "prometheus_rule.yaml"), rule); err != nil {
+		return err
+	}
+	dashboard, err := os.ReadFile(filepath.Join(root, chartDir, "files", "dashboard.json"))
+	if err != nil {
+		return err
+	}
+	if err := write(filepath.Join(to, "config", "grafana", "dashboard.yaml"), []byte(dashboardHead+indented(string(dashboard), "    "))); err != nil {
 		return err
 	}
 	files, err := fs.Glob(crd.FS, "bases/*.yaml")
@@ -85,15 +91,33 @@ func writeRule(alerts string) ([]byte, error) {
 	if !ok {
 		return nil, errors.New("it has no groups")
 	}
-	var b bytes.Buffer
-	b.WriteString(ruleHead + "  groups:\n")
-	for line := range strings.Lines(groups) {
+	return []byte(ruleHead + "  groups:\n" + indented(groups, "  ")), nil
+}
+
+// dashboardHead is what the dashboard's ConfigMap of config/ has before the dashboard.
+const dashboardHead = `# Made by "make generate" from charts/ferrum-proxy/files/dashboard.json.
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: ferrum-dashboard
+  namespace: ferrum-system
+  labels:
+    app.kubernetes.io/name: ferrum
+    grafana_dashboard: "1"
+data:
+  ferrum-proxy.json: |
+`
+
+// indented returns a text with each line that is not empty moved to the right.
+func indented(text, by string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
 		if strings.TrimSpace(line) != "" {
-			b.WriteString("  ")
+			b.WriteString(by)
 		}
 		b.WriteString(line)
 	}
-	return b.Bytes(), nil
+	return b.String()
 }
 
 func write(path string, data []byte) error {

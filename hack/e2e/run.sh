@@ -4,7 +4,7 @@
 # where no cluster can run, after saying why.
 #
 # First it builds what they need; that is not counted. The tests then have
-# E2E_MINUTES (15) from when they start, and the whole cluster 5 more, so that one
+# E2E_MINUTES (25) from when they start, and the whole cluster 5 more, so that one
 # that hangs can still be looked at. When a test fails, its output and the logs of
 # the cluster and of its Pods stay in bin/e2e.
 #
@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 kube=hack/kube
 source $kube/source.sh
-minutes=${E2E_MINUTES:-15}
+minutes=${E2E_MINUTES:-25}
 
 $kube/cluster.sh check || exit 75
 out=$PWD/bin/e2e-$$ # two may run at once

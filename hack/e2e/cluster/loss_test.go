@@ -4,8 +4,9 @@ package cluster
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // kill ends the process of a container as a crash does. It is found by its program
@@ -44,17 +47,10 @@ func kill(t *testing.T, program, pod string) {
 	t.Fatalf("no process %s in %s", program, pod)
 }
 
-// webPods returns the names of the Pods of web and their addresses, once those that
-// go have gone.
-func webPods(t *testing.T) (pods map[string]string) {
+// webPods waits until web has its 5 Pods, all of them ready, and no others.
+func webPods(t *testing.T) []corev1.Pod {
 	t.Helper()
-	eventually(t, "there are 5 Pods", func() error {
-		if pods = addresses(t, "shop", "app=web"); len(pods) != 5 {
-			return fmt.Errorf("%d", len(pods))
-		}
-		return nil
-	})
-	return pods
+	return onlyReady(t, "shop", "app=web", 5)
 }
 
 // losesPods takes one Pod after the other. What was on a connection to it is sent
@@ -63,53 +59,65 @@ func losesPods(t *testing.T) {
 	edited := route("api2")
 	apply(t, strings.Replace(edited, "- backendRefs", "- retry: {conditions: [Reset]}\n    backendRefs", 1))
 	defer apply(t, edited)
-	time.Sleep(2 * time.Second) // every replica serves it
+	await(t, "shop", "Programmed", "proxyroute/shop") // every replica serves it
 	for _, c := range []struct {
 		what string
-		end  func(pod string)
+		end  func(corev1.Pod)
 	}{
-		{"killed", func(pod string) { kill(t, "/backend", pod) }},
-		{"deleted without grace", func(pod string) { kubectl(t, "-n", "shop", "delete", "pod", pod, "--grace-period=0", "--force") }},
+		{"killed", func(p corev1.Pod) { kill(t, "/backend", p.Name) }},
+		{"deleted without grace", func(p corev1.Pod) { kubectl(t, "-n", "shop", "delete", "pod", p.Name, "--grace-period=0", "--force") }},
 	} {
 		l := startLoad(http.MethodGet)
-		for _, pod := range slices.Sorted(maps.Keys(webPods(t)))[:3] {
-			c.end(pod)
-			time.Sleep(2 * time.Second) // the kubelet has seen it, and one Pod at a time is away
+		for _, p := range webPods(t)[:3] {
+			c.end(p)
+			startsAgain(t, p) // one is away at a time, however long that is
+			webPods(t)
 		}
-		kubectl(t, "-n", "shop", "rollout", "status", "deployment/web", "--timeout=1m")
 		l.mustLoseNothing(t, "3 of 5 Pods "+c.what)
 	}
+}
+
+// startsAgain waits until the kubelet has started a Pod's container again, or the Pod
+// is gone. What is known of it before may be from before its end.
+func startsAgain(t *testing.T, was corev1.Pod) time.Duration {
+	t.Helper()
+	return eventually(t, was.Name+" is not as it was", func() error {
+		for _, p := range pods(t, was.Namespace, "") {
+			if p.Name == was.Name && restarts(p) == restarts(was) {
+				return errors.New("its container is the same")
+			}
+		}
+		return nil
+	})
 }
 
 // losesReadiness makes one Pod fail its probe, for which it has to do nothing but
 // say so: it would go on answering.
 func losesReadiness(t *testing.T) {
-	pods := webPods(t)
-	name := slices.Min(slices.Collect(maps.Keys(pods)))
+	pod := webPods(t)[0]
 	set := func(ready bool) {
-		client := &http.Client{Timeout: 5 * time.Second}
-		if status, body, err := send(client, http.MethodPost, pods[name]+":8080", host, fmt.Sprintf("/healthz?ready=%t", ready)); err != nil || status != 200 {
+		if status, body, err := send(admin, http.MethodPost, pod.Status.PodIP+":8080", host, fmt.Sprintf("/healthz?ready=%t", ready)); err != nil || status != 200 {
 			t.Fatalf("%d %q %v", status, body, err)
 		}
 	}
 	l := startLoad(http.MethodPost)
-	eventually(t, "the Pod has answered requests", func() error { return atLeast(l.answered(name), 1) })
+	eventually(t, "the Pod has answered requests", func() error { by, _ := l.answeredBy(pod.Name); return atLeast(by, 1) })
 	begin := time.Now()
 	set(false)
-	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready=false", "pod/"+name, "--timeout=1m")
+	await(t, "shop", "Ready=false", "pod/"+pod.Name)
 	told := time.Since(begin)
-	var last int
-	quiet := eventually(t, "the Pod gets no more requests", func() error {
-		before := l.answered(name)
-		time.Sleep(500 * time.Millisecond) // of about 80 requests for each Pod
-		if last = l.answered(name); last != before {
-			return fmt.Errorf("%d more", last-before)
+	// One request in five was the Pod's.
+	last, others := l.answeredBy(pod.Name)
+	quiet := eventually(t, "the Pod gets none of 200 requests", func() error {
+		by, rest := l.answeredBy(pod.Name)
+		if by != last {
+			last, others = by, rest
 		}
-		return nil
+		return atLeast(rest-others, 200)
 	})
-	t.Logf("not ready after %s, without requests at most %s later", told.Round(time.Millisecond), quiet.Round(time.Millisecond))
+	t.Logf("not ready after %s, none of 200 requests %s later", told.Round(time.Millisecond), quiet.Round(time.Millisecond))
 	set(true)
-	eventually(t, "the Pod answers again", func() error { return atLeast(l.answered(name), last+1) })
+	eventually(t, "the Pod answers again", func() error { by, _ := l.answeredBy(pod.Name); return atLeast(by, last+1) })
 	l.mustLoseNothing(t, "a Pod not ready for a while")
 }
 
@@ -124,13 +132,15 @@ func atLeast(n, want int) error {
 // and until the kubelet has started it again, or Services know from its probe that
 // it is away, one in three new connections is refused.
 func losesReplica(t *testing.T) {
-	pods := podAddresses(t)
-	name := slices.Max(slices.Collect(maps.Keys(pods))) // not the one that was killed before: that would have to wait
+	all := replicasOnly(t, replicas)
+	fewest := func(a, b corev1.Pod) int { return cmp.Compare(restarts(a), restarts(b)) }
+	pod := slices.MinFunc(all, fewest) // one that was killed before would have to wait
 	l := startLoad(http.MethodPost)
-	kill(t, "/ferrum", name)
-	took := eventually(t, "the replica is back", func() error { _, err := metrics(pods[name]); return err })
-	kubectl(t, "-n", namespace, "wait", "--for=condition=Ready", "pod/"+name, "--timeout=1m")
-	time.Sleep(2 * time.Second) // for what fails after that
-	t.Logf("the replica was back after %s", took.Round(time.Millisecond))
-	l.mustLoseAtMost(t, "a replica killed", 5*8) // of 8 clients, with luck much less
+	kill(t, "/ferrum", pod.Name)
+	took := startsAgain(t, pod)
+	replicasOnly(t, replicas)
+	t.Logf("the replica had started again after %s", took.Round(time.Millisecond))
+	// Each of 8 clients fails once for its connection, and then at each try with a
+	// chance of one in three, however long the replica is away.
+	l.mustLoseAtMost(t, "a replica killed", 5*8)
 }

@@ -5,18 +5,18 @@ package cluster
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // outage is how long the API server is away.
@@ -38,23 +38,27 @@ func outlivesAPIServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pods := podAddresses(t)
+	all := replicasOnly(t, replicas)
 
 	l := startLoad(http.MethodPost)
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(outage) // there is nothing to wait for: that nothing happens is the point
-	for name, ip := range pods {
-		if text, err := metrics(ip); err != nil || !strings.Contains(text, "ferrum_controller_watch_errors_total{") {
-			t.Errorf("%s counts no watch errors: %v", name, err)
-		}
+	for _, p := range all {
+		eventually(t, p.Name+" counts watch errors", func() error {
+			text, err := metrics(p.Status.PodIP)
+			if err == nil && !strings.Contains(text, "ferrum_controller_watch_errors_total{") {
+				err = errors.New("none")
+			}
+			return err
+		})
 	}
 	if _, err := command("", "kubectl", "get", "--raw", "/readyz"); err == nil {
 		t.Error("the API server was there all the time")
 	}
 	l.mustLoseNothing(t, fmt.Sprintf("%s without the API server", outage))
-	servesSnapshot(t, pods)
+	servesSnapshot(t, all[0])
 
 	args := strings.Split(strings.TrimSuffix(string(cmdline), "\x00"), "\x00")
 	again := exec.Command(args[0], args[1:]...)
@@ -68,25 +72,22 @@ func outlivesAPIServer(t *testing.T) {
 	}
 	eventually(t, "the API server answers", func() error { _, err := command("", "kubectl", "get", "--raw", "/readyz"); return err })
 
-	apply(t, route("api"))
-	took := answers(t, host, "/api", 200, "api-")
+	// It is ready before it serves what it learns from CRDs.
+	eventually(t, "an edit is taken", func() error { _, err := command(route("api"), "kubectl", "apply", "-f", "-"); return err })
+	took := answers(t, door, host, "/api", 200, "api-")
 	t.Logf("an edit after the outage is served after %s", took.Round(time.Millisecond))
 }
 
 // servesSnapshot kills a replica while the API server is away. The kubelet starts
 // its container again, which knows the routes from the process before.
-func servesSnapshot(t *testing.T, pods map[string]string) {
-	name := slices.Min(slices.Collect(maps.Keys(pods)))
-	kill(t, "/ferrum", name)
-	client := newClient()
-	defer client.CloseIdleConnections()
-	client.Transport = nil // a Pod is reached from the node
+func servesSnapshot(t *testing.T, pod corev1.Pod) {
+	kill(t, "/ferrum", pod.Name)
 	took := eventually(t, "the replica serves again", func() error {
-		text, err := metrics(pods[name])
+		text, err := metrics(pod.Status.PodIP)
 		if err != nil {
 			return err
 		}
-		status, body, err := send(client, http.MethodGet, net.JoinHostPort(pods[name], "8080"), host, "/")
+		status, body, err := send(admin, http.MethodGet, net.JoinHostPort(pod.Status.PodIP, "8080"), host, "/")
 		if err != nil || status != 200 {
 			return fmt.Errorf("%d %q %w", status, body, err)
 		}

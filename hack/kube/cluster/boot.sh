@@ -160,7 +160,11 @@ control_plane() {
 		--initial-cluster default=http://127.0.0.1:2380
 	apiserver
 	until_ok 120 kubectl get --raw /readyz
+	# The only node is there as long as the cluster is. After an outage of the API server
+	# its heartbeats may be seen again a minute late, and Pods of a node that is given up
+	# get no traffic.
 	start kube-controller-manager kube-controller-manager --bind-address=127.0.0.1 --leader-elect=false \
+		--node-monitor-grace-period=1h \
 		--kubeconfig="$pki/kube-controller-manager.conf" \
 		--authentication-kubeconfig="$pki/kube-controller-manager.conf" --authorization-kubeconfig="$pki/kube-controller-manager.conf" \
 		--service-account-private-key-file="$pki/sa.key" --root-ca-file="$pki/ca.crt" --use-service-account-credentials=true \
@@ -172,7 +176,7 @@ control_plane() {
 
 the_node() {
 	local tar
-	until_ok 60 ctr version
+	until_ok 120 ctr version
 	for tar in "$IMAGES"/*.tar; do
 		ctr -n k8s.io images import "$tar" >>"$RUN/log/import.log" 2>&1
 	done
@@ -181,7 +185,7 @@ the_node() {
 		--node-ip=$node_ip --root-dir="$RUN/kubelet" --cert-dir="$pki"
 	start kube-proxy kube-proxy --config="$RUN/conf/kube-proxy.yaml"
 	until_ok 120 kubectl wait --for=condition=Ready node/$node --timeout=1s
-	until_ok 60 kubectl get serviceaccount default # without it Pods are refused
+	until_ok 120 kubectl get serviceaccount default # without it Pods are refused
 }
 
 mounts
