@@ -11,6 +11,48 @@ import (
 	"time"
 )
 
+// An endpoint that had answered did not take the end of a body that the client had sent
+// whole. The client was told that its connection goes on, and it was closed all the
+// same, under the next request.
+func TestAClientThatHasSentItsBodyKeepsItsConnectionWhateverBecomesOfThat(t *testing.T) {
+	for name, linger := range map[string]time.Duration{"the endpoint closes": 0, "the endpoint just does not read": 3 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bed) {
+				answer := make(chan struct{})
+				b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					if req.Method == "GET" {
+						_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+						return
+					}
+					<-answer
+					_, _ = io.WriteString(c, "HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\n\r\nno")
+					time.Sleep(linger)
+				})
+				b.apply(onePool(backendAddr))
+				c := b.dial()
+				c.send("POST / HTTP/1.1\r\n" + shopHost + "\r\nContent-Length: 68000\r\n\r\n")
+				synctest.Wait()
+				c.send(strings.Repeat("x", 60_000))
+				synctest.Wait()
+				c.send(strings.Repeat("x", 8_000)) // is read whole, and more than there is room for
+				synctest.Wait()
+				close(answer)
+				if a := c.read("POST"); a.StatusCode != 409 || a.body != "no" || a.Close {
+					t.Fatalf("got %d %q, closing: %v", a.StatusCode, a.body, a.Close)
+				}
+				if a := c.get("GET / HTTP/1.1", shopHost); a.StatusCode != 200 {
+					t.Errorf("the next request got %d", a.StatusCode)
+				}
+				time.Sleep(linger)
+			})
+		})
+	}
+}
+
 // A body passed its cap in the piece that was its last. That piece was not sent, and yet
 // the body counted as sent whole: the endpoint waited for the rest; or, if it had answered
 // already, its connection was kept, and took the next request for the rest.
