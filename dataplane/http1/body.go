@@ -115,10 +115,10 @@ func (b *Body) take(p []byte) ([]byte, error) {
 	if b.chunked {
 		out, n, done, err := b.scan.Scan(p)
 		b.src.consume(n)
-		b.done = done
 		if err == nil && b.limit > 0 && b.scan.Payload() > b.limit {
-			err = ErrBodyTooLarge
+			return nil, ErrBodyTooLarge // and never done: what is not returned is missing
 		}
+		b.done = done
 		return out, err
 	}
 	if b.left >= 0 && int64(len(p)) > b.left {

@@ -160,8 +160,8 @@ func (ex *exchange) bodyReason(err error) Reason {
 const lastWrite = time.Second
 
 // joinUpload waits for the upload to end, and ends it if it has not: then the
-// response was complete before the request, and neither connection can be used
-// for another.
+// response was complete before the request, and the endpoint's connection cannot be
+// used for another; nor can the client's, unless all of the body was read from it.
 func (ex *exchange) joinUpload(reason Reason) {
 	if !ex.uploading {
 		return
@@ -175,14 +175,13 @@ func (ex *exchange) joinUpload(reason Reason) {
 	if !ended {
 		_ = ex.up.Close() // ends a write
 		ex.c.Interrupt()  // ends a read
-		ex.closing, ex.upSpent = true, true
+		ex.upSpent = true
 		<-ex.uploaded
 	}
 	ex.uploading = false
 	ex.c.Resume()
-	if !ex.uploadSound {
-		ex.closing, ex.upSpent = true, true
-	}
+	ex.closing = ex.closing || !ex.bodyRead.Load()
+	ex.upSpent = ex.upSpent || !ex.uploadSound
 }
 
 // stopUpload ends the upload of an attempt that is given up. With patience its
