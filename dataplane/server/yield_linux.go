@@ -53,6 +53,7 @@ func (s *Server) reached(ctx context.Context, l net.Listener, wait time.Duration
 		return false, err
 	}
 	defer c.Close()
+	defer context.AfterFunc(ctx, func() { _ = c.Close() })() // ends the wait
 	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return false, err
 	}

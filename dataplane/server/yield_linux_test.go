@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strings"
@@ -121,6 +122,29 @@ func TestAServerThatIsAloneOnItsPortTakesConnectionsUntilTheEndOfTheDelay(t *tes
 	connect(t, s.addr, 20)
 	if cut := <-drained; cut != (server.Cut{}) || time.Since(began) < 2*time.Second {
 		t.Errorf("cut %+v after %s", cut, time.Since(began))
+	}
+	select {
+	case <-s.yielded:
+		t.Error("it says that there is another one")
+	default:
+	}
+}
+
+// A drain whose context was canceled, which cuts everything short, waited for the end
+// of a look none the less: an eighth of the delay.
+func TestALookAtWhoSharesAPortEndsWithTheDrain(t *testing.T) {
+	s := startSharer(t, "127.0.0.1:0")
+	ctx, cancel := context.WithCancel(t.Context())
+	drained := make(chan server.Cut)
+	go func() { drained <- s.Drain(ctx, server.DrainTimes{Delay: 10 * time.Minute}) }()
+	for s.Stats.Accepted.Load() == 0 { // the look
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	select {
+	case <-drained:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it drains on")
 	}
 	select {
 	case <-s.yielded:
