@@ -33,6 +33,9 @@ const (
 	// looks is into how many parts the delay is divided for the looks at who else shares
 	// a port, which are at most two: most of it is left for handshakes to end.
 	looks = 8
+	// longestLook is more than a connection takes to be accepted, and less than it may
+	// stay silent.
+	longestLook = time.Second
 )
 
 // Drain ends the server: for t.Delay it goes on accepting while every answer
@@ -46,7 +49,7 @@ func (s *Server) Drain(ctx context.Context, t DrainTimes) Cut {
 	s.draining.Store(true)
 	listeners := s.open()
 	for _, l := range listeners {
-		s.yield(ctx, l, t.Delay/time.Duration(looks*len(listeners)))
+		s.yield(ctx, l, min(t.Delay/time.Duration(looks*len(listeners)), longestLook))
 	}
 	sleep(ctx, t.Delay-time.Since(began))
 	s.closing.Store(true)

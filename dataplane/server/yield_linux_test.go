@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -151,4 +152,22 @@ func TestALookAtWhoSharesAPortEndsWithTheDrain(t *testing.T) {
 		t.Error("it says that there is another one")
 	default:
 	}
+}
+
+// With a delay of some minutes a look took longer than the time that clients have for
+// what they send first, was turned away itself, and found nobody.
+func TestALookAtWhoSharesAPortIsOverBeforeItsTimeForAHeader(t *testing.T) {
+	leaves := startSharer(t, "127.0.0.1:0")
+	startSharer(t, leaves.addr)
+	leaves.Reconfigure(server.Config{ProxyProtocol: proxy.Prefixes{netip.MustParsePrefix("127.0.0.0/8")}, HeaderTimeout: 3 * time.Second})
+	ctx, cancel := context.WithCancel(t.Context())
+	drained := make(chan server.Cut)
+	go func() { drained <- leaves.Drain(ctx, server.DrainTimes{Delay: 10 * time.Minute}) }()
+	select {
+	case <-leaves.yielded:
+	case <-time.After(10 * time.Second):
+		t.Error("it has not found the other one")
+	}
+	cancel()
+	<-drained
 }
