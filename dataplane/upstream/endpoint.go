@@ -14,9 +14,9 @@ type Endpoint struct {
 	Addr netip.AddrPort
 
 	pool *Pool
-	// load is shared with the endpoint of the same address in the pool that
-	// this one's took over from, whose requests are still in flight; not when
-	// one of the pools compares it with what it has in flight itself.
+	// load is shared with one of the same address that its pool had before, and with
+	// that in the pool that this one's took over from, whose requests are still in
+	// flight; not when one of the pools compares it with what it has in flight itself.
 	load *load
 	salt uint64 // a hash of the address
 

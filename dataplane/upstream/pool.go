@@ -138,6 +138,7 @@ func (p *Pool) member(old *members, w plan.Endpoint, joined bool, before *Pool, 
 	e := newEndpoint(p, w)
 	e.health.since = now
 	if was := p.left[w.Addr]; was != nil {
+		e.load = was.load // so that it is left, too, for as long as any of it is in flight
 		e.share(was.upgraded)
 	}
 	if before != nil && before.lend(e, now) {

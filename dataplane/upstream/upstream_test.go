@@ -229,3 +229,50 @@ func TestTheSweepClosesWhatIsTooOldOrClosedByThePeer(t *testing.T) {
 		}
 	})
 }
+
+// Of an address that had come and gone twice, what the pool remembered was its second
+// endpoint alone. When nothing was in flight at that any more, the tunnels of the first
+// one were forgotten, and cut though the address had come back.
+func TestAnAddressKeepsItsUpgradedConnectionsHoweverOftenItIsGoneForAMoment(t *testing.T) {
+	for _, b := range balancers {
+		synctest.Test(t, func(t *testing.T) {
+			k := keyWith(b, func(p *plan.Policy) { p.DrainTimeout = time.Minute })
+			r := upstream.NewRegistry()
+			is := func(there ...int) *upstream.Endpoint {
+				p := plan.Pool{Key: k}
+				for _, i := range there {
+					p.Endpoints = append(p.Endpoints, plan.Endpoint{Addr: addr(i)})
+				}
+				r.Prepare([]plan.Pool{p})
+				if all := r.Pool(k).Endpoints(); len(all) > 0 {
+					return all[0]
+				}
+				return nil
+			}
+			is(0)
+			first := takeKeyed(r.Pool(k))
+			cut := false
+			first.Endpoint.Upgraded(func() { cut = true })
+			is()
+			is(0)
+			second := takeKeyed(r.Pool(k))
+			is()
+			done(&second)
+			is(1)
+			e := is(0)
+			if n := e.InFlight(); n != 1 {
+				t.Errorf("%s: %d in flight at the address", b, n)
+			}
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if cut {
+				t.Errorf("%s: it was cut", b)
+			}
+			done(&first)
+			if n := e.InFlight(); n != 0 {
+				t.Errorf("%s: %d in flight in the end", b, n)
+			}
+			r.Retire(nil)
+		})
+	}
+}
