@@ -46,6 +46,7 @@ type lane struct {
 	over     bool        // settled, or the race goes on without it, whatever came first
 	canceled bool        // after over
 	conn     *http1.Conn // to close when it is canceled; nil: there is none
+	limit    *time.Timer // cancels it when it has been overtaken for long; nil: it was not
 	reason   Reason      // that it settled with
 	fail     failure
 }
@@ -305,6 +306,9 @@ func (l *lane) settle(reason Reason, f failure) {
 	l.mu.Lock()
 	late, canceled := l.over, l.canceled
 	l.over, l.conn, l.reason, l.fail = true, nil, reason, f
+	if l.limit != nil {
+		l.limit.Stop()
+	}
 	l.mu.Unlock()
 	switch {
 	case !late:
@@ -338,16 +342,17 @@ func (l *lane) overtake() {
 	l.mu.Lock()
 	settled := l.over
 	l.over = true
+	if !settled {
+		l.limit = time.AfterFunc(upstream.TrialLimit, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.cancel()
+		})
+	}
 	l.mu.Unlock()
 	if settled {
 		l.end(l.verdict())
-		return
 	}
-	time.AfterFunc(upstream.TrialLimit, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.cancel()
-	})
 }
 
 // cancel closes the connection, if there still is one: whatever comes on it, nobody
