@@ -217,6 +217,7 @@ func (ex *exchange) readHeads(err error, sent int, reused bool, interims int) (R
 			ex.detail = "unexpected 1xx response"
 			return ReasonInvalidResponse, failure{}
 		}
+		ex.upSpent = ex.upSpent || ex.res.Close // what follows may be a body that it cannot have
 		if ex.inLane && ex.forwardsInterim() {
 			return ReasonOK, failure{}
 		}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -106,6 +107,39 @@ func TestABodyThatPassesItsCapWithItsLastPieceIsNotSentWhole(t *testing.T) {
 					t.Errorf("the next request got %d", a.StatusCode)
 				}
 			})
+		})
+	}
+}
+
+// Of an endpoint that says how long an interim response's body is it is not known what
+// follows, for there can be none. Its connection was kept all the same: what it went on
+// with was read as the answer to the first request, and the answer to that one was
+// the next client's.
+func TestAConnectionIsNotKeptBehindAnInterimResponseWithABody(t *testing.T) {
+	for _, framing := range []string{"Content-Length: 40", "Transfer-Encoding: chunked"} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
+				for {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					if req.URL.Path == "/hints" {
+						_, _ = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\n"+framing+"\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno")
+						time.Sleep(time.Second)
+					}
+					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: "+strconv.Itoa(len(req.URL.Path))+"\r\n\r\n"+req.URL.Path)
+				}
+			})
+			b.apply(onePool(backendAddr))
+			c := b.dial()
+			if a := c.get("GET /hints HTTP/1.0", shopHost, "Connection: keep-alive"); a.StatusCode != 200 {
+				t.Errorf("%s: %d", framing, a.StatusCode)
+			}
+			time.Sleep(2 * time.Second)
+			if a := b.dial().get("GET /own HTTP/1.1", shopHost); a.body != "/own" {
+				t.Errorf("%s: the next client got %q", framing, a.body)
+			}
 		})
 	}
 }
