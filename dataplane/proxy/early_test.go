@@ -143,3 +143,32 @@ func TestAConnectionIsNotKeptBehindAnInterimResponseWithABody(t *testing.T) {
 		})
 	}
 }
+
+// An endpoint that answers a request without the 100 that it waits for may be one that
+// expects no body any more: one that came all the same it took for the next request,
+// whose answer was another client's.
+func TestAConnectionIsNotKeptBehindABodyThatWasNotAskedFor(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
+			for {
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: "+strconv.Itoa(len(req.URL.Path))+"\r\n\r\n"+req.URL.Path)
+			}
+		})
+		b.apply(onePool(backendAddr))
+		const body = "GET /smuggled HTTP/1.1\r\n" + shopHost + "\r\n\r\n"
+		c := b.dial()
+		c.send("POST /asks HTTP/1.1\r\n" + shopHost + "\r\nExpect: 100-continue\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body)
+		if a := c.read("POST"); a.body != "/asks" {
+			t.Errorf("got %d %q", a.StatusCode, a.body)
+		}
+		if a := b.dial().get("GET /own HTTP/1.1", shopHost); a.body != "/own" {
+			t.Errorf("the next client got %q", a.body)
+		}
+		time.Sleep(3 * time.Second)
+	})
+}
