@@ -124,11 +124,11 @@ func (b *Body) take(p []byte) ([]byte, error) {
 	if b.left >= 0 && int64(len(p)) > b.left {
 		p = p[:b.left]
 	}
-	b.src.consume(len(p))
-	b.advance(int64(len(p)))
-	if b.limit > 0 && b.read > b.limit {
+	if b.limit > 0 && b.read+int64(len(p)) > b.limit {
 		return nil, ErrBodyTooLarge
 	}
+	b.src.consume(len(p))
+	b.advance(int64(len(p)))
 	return p, nil
 }
 

@@ -422,26 +422,35 @@ func aSpliceMayWaitForItsSourceLongerThanAPeerMayStall(t *testing.T, tcpPipe tcp
 }
 
 func TestABodyIsCappedWhereItPassesItsLimit(t *testing.T) {
-	for _, limit := range []int64{9, 10} {
-		c, far := memPipe(0)
-		go func() {
-			_, _ = io.WriteString(far, "5\r\nhello\r\n")
-			_, _ = io.WriteString(far, "5\r\nworld\r\n0\r\n\r\n")
-		}()
-		var b http1.Body
-		b.Reset(c, 0, true, true, limit)
-		var got []byte
-		var err error
-		for err == nil {
-			var p []byte
-			p, err = b.Next(time.Time{})
-			got = append(got, p...)
-		}
-		if limit == 10 && (string(got) != "helloworld" || err != io.EOF) {
-			t.Errorf("at the limit: %q %v", got, err)
-		}
-		if limit == 9 && (err != http1.ErrBodyTooLarge || b.Done()) {
-			t.Errorf("above the limit: %q %v, done: %v", got, err, b.Done())
+	for _, framing := range []struct {
+		name   string
+		length int64
+		pieces [2]string
+	}{
+		{"chunked", 0, [2]string{"5\r\nhello\r\n", "5\r\nworld\r\n0\r\n\r\n"}},
+		{"with a length", 10, [2]string{"hello", "world"}},
+	} {
+		for _, limit := range []int64{9, 10} {
+			c, far := memPipe(0)
+			go func() {
+				_, _ = io.WriteString(far, framing.pieces[0])
+				_, _ = io.WriteString(far, framing.pieces[1])
+			}()
+			var b http1.Body
+			b.Reset(c, framing.length, framing.length == 0, true, limit)
+			var got []byte
+			var err error
+			for err == nil {
+				var p []byte
+				p, err = b.Next(time.Time{})
+				got = append(got, p...)
+			}
+			if limit == 10 && (string(got) != "helloworld" || err != io.EOF) {
+				t.Errorf("%s, at the limit: %q %v", framing.name, got, err)
+			}
+			if limit == 9 && (err != http1.ErrBodyTooLarge || b.Done()) {
+				t.Errorf("%s, above the limit: %q %v, done: %v", framing.name, got, err, b.Done())
+			}
 		}
 	}
 }

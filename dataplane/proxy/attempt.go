@@ -210,6 +210,8 @@ func (ex *exchange) readHeads(err error, sent int, reused bool, interims int) (R
 		if ex.res.Status >= 200 || ex.res.Status == 101 && ex.res.Upgrade != nil && ex.req.Upgrade != nil {
 			ex.now = time.Now()
 			ex.header = ex.now.Sub(ex.sentAt)
+			// Without the 100 that it was asked for it may take the body for a request.
+			ex.upSpent = ex.upSpent || ex.req.Expect100 && ex.continued.Load() == 0
 			ex.answered()
 			return ReasonOK, failure{}
 		}
@@ -217,6 +219,7 @@ func (ex *exchange) readHeads(err error, sent int, reused bool, interims int) (R
 			ex.detail = "unexpected 1xx response"
 			return ReasonInvalidResponse, failure{}
 		}
+		ex.upSpent = ex.upSpent || ex.res.Close // what follows may be a body that it cannot have
 		if ex.inLane && ex.forwardsInterim() {
 			return ReasonOK, failure{}
 		}

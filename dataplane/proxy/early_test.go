@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -108,4 +109,66 @@ func TestABodyThatPassesItsCapWithItsLastPieceIsNotSentWhole(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Of an endpoint that says how long an interim response's body is it is not known what
+// follows, for there can be none. Its connection was kept all the same: what it went on
+// with was read as the answer to the first request, and the answer to that one was
+// the next client's.
+func TestAConnectionIsNotKeptBehindAnInterimResponseWithABody(t *testing.T) {
+	for _, framing := range []string{"Content-Length: 40", "Transfer-Encoding: chunked"} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
+				for {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					if req.URL.Path == "/hints" {
+						_, _ = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\n"+framing+"\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno")
+						time.Sleep(time.Second)
+					}
+					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: "+strconv.Itoa(len(req.URL.Path))+"\r\n\r\n"+req.URL.Path)
+				}
+			})
+			b.apply(onePool(backendAddr))
+			c := b.dial()
+			if a := c.get("GET /hints HTTP/1.0", shopHost, "Connection: keep-alive"); a.StatusCode != 200 {
+				t.Errorf("%s: %d", framing, a.StatusCode)
+			}
+			time.Sleep(2 * time.Second)
+			if a := b.dial().get("GET /own HTTP/1.1", shopHost); a.body != "/own" {
+				t.Errorf("%s: the next client got %q", framing, a.body)
+			}
+		})
+	}
+}
+
+// An endpoint that answers a request without the 100 that it waits for may be one that
+// expects no body any more: one that came all the same it took for the next request,
+// whose answer was another client's.
+func TestAConnectionIsNotKeptBehindABodyThatWasNotAskedFor(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
+			for {
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: "+strconv.Itoa(len(req.URL.Path))+"\r\n\r\n"+req.URL.Path)
+			}
+		})
+		b.apply(onePool(backendAddr))
+		const body = "GET /smuggled HTTP/1.1\r\n" + shopHost + "\r\n\r\n"
+		c := b.dial()
+		c.send("POST /asks HTTP/1.1\r\n" + shopHost + "\r\nExpect: 100-continue\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body)
+		if a := c.read("POST"); a.body != "/asks" {
+			t.Errorf("got %d %q", a.StatusCode, a.body)
+		}
+		if a := b.dial().get("GET /own HTTP/1.1", shopHost); a.body != "/own" {
+			t.Errorf("the next client got %q", a.body)
+		}
+		time.Sleep(3 * time.Second)
+	})
 }
