@@ -212,6 +212,8 @@ func (ex *exchange) readHeads(err error, sent int, reused bool, interims int) (R
 			ex.header = ex.now.Sub(ex.sentAt)
 			// Without the 100 that it was asked for it may take the body for a request.
 			ex.upSpent = ex.upSpent || ex.req.Expect100 && ex.continued.Load() == 0
+			// Nor does HTTP/1.0 know where a chunked one ends (RFC 9112, 6.1).
+			ex.upSpent = ex.upSpent || ex.req.Chunked && ex.res.Minor == 0
 			ex.answered()
 			return ReasonOK, failure{}
 		}

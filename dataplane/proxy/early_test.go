@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -170,5 +171,36 @@ func TestAConnectionIsNotKeptBehindABodyThatWasNotAskedFor(t *testing.T) {
 			t.Errorf("the next client got %q", a.body)
 		}
 		time.Sleep(3 * time.Second)
+	})
+}
+
+// An endpoint of HTTP/1.0 does not know where a chunked body ends, and may take what
+// is left of it for the next request.
+func TestAConnectionIsNotKeptBehindAChunkedBodyThatHTTP10DoesNotKnow(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		var connections atomic.Int32
+		b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
+			connections.Add(1)
+			for {
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					return
+				}
+				_, _ = io.Copy(io.Discard, req.Body)
+				_, _ = io.WriteString(c, "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n")
+			}
+		})
+		b.apply(onePool(backendAddr))
+		c := b.dial()
+		for n, body := range []string{"Content-Length: 2\r\n\r\nok", "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "Content-Length: 2\r\n\r\nok"} {
+			c.send("POST / HTTP/1.1\r\n" + shopHost + "\r\n" + body)
+			if a := c.read("POST"); a.StatusCode != 200 {
+				t.Fatalf("request %d: %d %q", n, a.StatusCode, a.body)
+			}
+		}
+		if n := connections.Load(); n != 2 { // the first two requests share one
+			t.Errorf("%d connections", n)
+		}
+		_ = c.Close()
 	})
 }
