@@ -29,6 +29,8 @@ type traffic struct {
 	took    func(time.Duration) // is told of each answer; nil: nobody is
 	sent    atomic.Int64
 	good    atomic.Int64
+	epoch   atomic.Int64
+	under   [2]atomic.Int64 // requests under way, by whether the epoch they began in is odd
 
 	mu       sync.Mutex
 	failures []string
@@ -88,6 +90,9 @@ func (l *traffic) add(n int, pause time.Duration, churn bool) {
 }
 
 func (l *traffic) one(c *loadClient, upload bool) {
+	under := &l.under[l.epoch.Load()&1]
+	under.Add(1)
+	defer under.Add(-1)
 	l.sent.Add(1)
 	began := time.Now()
 	err := c.ask(upload)
@@ -114,6 +119,14 @@ func (l *traffic) barrier() {
 	l.t.Helper()
 	target := l.good.Load() + 200
 	eventually(l.t, "the load goes on", func() bool { return l.good.Load() >= target || l.failed() > 0 })
+}
+
+// settle waits until every request that was under way has ended, and no longer. One
+// goroutine calls it at a time.
+func (l *traffic) settle() {
+	l.t.Helper()
+	before := &l.under[(l.epoch.Add(1)-1)&1]
+	eventually(l.t, "the requests under way end", func() bool { return before.Load() == 0 })
 }
 
 func (l *traffic) failed() int {
