@@ -113,8 +113,7 @@ func (l *traffic) fail(err error) {
 	l.failures = append(l.failures, time.Now().Format("05.000 ")+err.Error())
 }
 
-// barrier waits until every request that was under way has ended, by the number
-// of those that ended after it was called.
+// barrier waits until the load has gone on for 200 requests.
 func (l *traffic) barrier() {
 	l.t.Helper()
 	target := l.good.Load() + 200

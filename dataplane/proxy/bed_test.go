@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"net/netip"
@@ -122,6 +123,19 @@ func (b *bed) backend(addr string, script func(c net.Conn, r *bufio.Reader)) {
 			}()
 		}
 	}()
+}
+
+// requests are the requests that come on a backend's connection, until one does not.
+// The body of each is to be read before the next, or is taken for that.
+func requests(r *bufio.Reader) iter.Seq[*http.Request] {
+	return func(yield func(*http.Request) bool) {
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil || !yield(req) {
+				return
+			}
+		}
+	}
 }
 
 // httpBackend serves addr by net/http.

@@ -27,7 +27,7 @@ func TestAClientThatHasSentItsBodyKeepsItsConnectionWhateverBecomesOfThat(t *tes
 						return
 					}
 					if req.Method == "GET" {
-						_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+						_, _ = io.WriteString(c, ok("ok"))
 						return
 					}
 					<-answer
@@ -65,11 +65,7 @@ func TestABodyThatPassesItsCapWithItsLastPieceIsNotSentWhole(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bed) {
 				b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
-					for {
-						req, err := http.ReadRequest(r)
-						if err != nil {
-							return
-						}
+					for req := range requests(r) {
 						if req.Method == "POST" && early {
 							// The end of the answer comes when the body has ended.
 							_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
@@ -85,7 +81,7 @@ func TestABodyThatPassesItsCapWithItsLastPieceIsNotSentWhole(t *testing.T) {
 							return
 						}
 						if req.Method == "GET" || !early {
-							_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+							_, _ = io.WriteString(c, ok("ok"))
 						}
 					}
 				})
@@ -120,16 +116,12 @@ func TestAConnectionIsNotKeptBehindAnInterimResponseWithABody(t *testing.T) {
 	for _, framing := range []string{"Content-Length: 40", "Transfer-Encoding: chunked"} {
 		inBubble(t, func(t *testing.T, b *bed) {
 			b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
-				for {
-					req, err := http.ReadRequest(r)
-					if err != nil {
-						return
-					}
+				for req := range requests(r) {
 					if req.URL.Path == "/hints" {
 						_, _ = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\n"+framing+"\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno")
 						time.Sleep(time.Second)
 					}
-					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: "+strconv.Itoa(len(req.URL.Path))+"\r\n\r\n"+req.URL.Path)
+					_, _ = io.WriteString(c, ok(req.URL.Path))
 				}
 			})
 			b.apply(onePool(backendAddr))
@@ -151,13 +143,9 @@ func TestAConnectionIsNotKeptBehindAnInterimResponseWithABody(t *testing.T) {
 func TestAConnectionIsNotKeptBehindABodyThatWasNotAskedFor(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
-			for {
-				req, err := http.ReadRequest(r)
-				if err != nil {
-					return
-				}
+			for req := range requests(r) {
 				time.Sleep(time.Second)
-				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: "+strconv.Itoa(len(req.URL.Path))+"\r\n\r\n"+req.URL.Path)
+				_, _ = io.WriteString(c, ok(req.URL.Path))
 			}
 		})
 		b.apply(onePool(backendAddr))
@@ -179,16 +167,10 @@ func TestAConnectionIsNotKeptBehindABodyThatWasNotAskedFor(t *testing.T) {
 func TestAConnectionIsNotKeptBehindAChunkedBodyThatHTTP10DoesNotKnow(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		var connections atomic.Int32
+		answer := scripted("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n")
 		b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
 			connections.Add(1)
-			for {
-				req, err := http.ReadRequest(r)
-				if err != nil {
-					return
-				}
-				_, _ = io.Copy(io.Discard, req.Body)
-				_, _ = io.WriteString(c, "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n")
-			}
+			answer(c, r)
 		})
 		b.apply(onePool(backendAddr))
 		c := b.dial()

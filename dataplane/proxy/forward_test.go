@@ -168,11 +168,7 @@ func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 // scripted answers each request head with the same bytes.
 func scripted(raw string) func(net.Conn, *bufio.Reader) {
 	return func(c net.Conn, r *bufio.Reader) {
-		for {
-			req, err := http.ReadRequest(r)
-			if err != nil {
-				return
-			}
+		for req := range requests(r) {
 			_, _ = io.Copy(io.Discard, req.Body)
 			if _, err := io.WriteString(c, raw); err != nil {
 				return

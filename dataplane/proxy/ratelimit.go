@@ -97,22 +97,27 @@ func (ex *exchange) limitRate() Reason {
 	return ReasonOK
 }
 
+// takeOwn takes a token of the process's own buckets.
+func (ex *exchange) takeOwn(l *rateLimit, key []byte) limit.Verdict {
+	return l.take(ex.p.rateKeys, key, ex.now, ex.p.Replicas())
+}
+
 // takeToken takes a token of a rate limit: of the buckets that all replicas have in
 // common, if it is theirs and they can be reached, else of the process's own. began
 // is when the first one of the request was taken.
 func (ex *exchange) takeToken(l *rateLimit, began time.Time) limit.Verdict {
 	key := ex.limitKey(&l.Key)
 	if !l.Cluster || ex.p.shared == nil {
-		return l.take(ex.p.rateKeys, key, ex.now, ex.p.Replicas())
+		return ex.takeOwn(l, key)
 	}
 	v, ok := ex.p.shared.Take(l.shared, l.rate(), key, began, ex.now)
 	ex.now = time.Now() // it may have waited
 	if !ok {
-		return l.take(ex.p.rateKeys, key, ex.now, ex.p.Replicas())
+		return ex.takeOwn(l, key)
 	}
 	if v.OK {
 		// So that the own bucket has no burst to give when it has to step in.
-		l.take(ex.p.rateKeys, key, ex.now, ex.p.Replicas())
+		ex.takeOwn(l, key)
 	}
 	return v
 }

@@ -138,11 +138,7 @@ func TestARequestThatFailedOnAKeptConnectionIsSentOnceMore(t *testing.T) {
 		var poison atomic.Int64
 		gate := make(chan struct{})
 		b.backend(backendAddr, func(c net.Conn, r *bufio.Reader) {
-			for {
-				req, err := http.ReadRequest(r)
-				if err != nil {
-					return
-				}
+			for req := range requests(r) {
 				if req.URL.Path == "/poison" {
 					poison.Add(1)
 					return

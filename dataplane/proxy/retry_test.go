@@ -102,11 +102,7 @@ func TestAStatusOfThePolicyIsTriedElsewhereAndTheLastOneIsPassedThrough(t *testi
 		var marks []string
 		for i, addr := range three {
 			b.backend(addr, func(c net.Conn, r *bufio.Reader) {
-				for {
-					req, err := http.ReadRequest(r)
-					if err != nil {
-						return
-					}
+				for req := range requests(r) {
 					marks = append(marks, strings.Join(req.Header["X-Ferrum-Attempt"], ","))
 					fmt.Fprintf(c, "HTTP/1.1 503 x\r\nX-From: %d\r\nContent-Length: 4\r\n\r\nbusy", i)
 				}

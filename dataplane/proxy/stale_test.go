@@ -71,11 +71,7 @@ func TestAKeptConnectionOnWhichTheBackendSpokeUnaskedIsNotUsed(t *testing.T) {
 	} {
 		answered, spoke := make(chan struct{}), make(chan struct{})
 		addr := overTCP(t, time.Minute, func(c net.Conn, r *bufio.Reader) {
-			for {
-				req, err := http.ReadRequest(r)
-				if err != nil {
-					return
-				}
+			for req := range requests(r) {
 				if _, err := io.Copy(io.Discard, req.Body); err != nil {
 					return
 				}
